@@ -19,7 +19,7 @@ interface IBrokerLens {
     /// @param expirationTime requestExpirationTime(), seconds.
     /// @param owner owner() of the requests contract: who may answer.
     /// @param requests The requests after `cursor` in order of id, without gap. Fewer than asked for when the answer
-    /// would exceed 24,576 bytes or the gas runs low: continue from the last id returned. Never empty for lack of room.
+    /// would exceed 24,576 bytes or the gas runs low: continue from the last id returned. At least one if there is one.
     /// @param watched One per watchIds, in the same order.
     struct Snapshot {
         uint256 blockNumber;
@@ -73,6 +73,8 @@ interface IBrokerLens {
     error UnsupportedGeneration(address requests);
     /// @notice Split the list over several calls.
     error TooManyWatched(uint256 count, uint256 max);
+    /// @notice The endpoint gives a call so little gas that not one request could be looked at.
+    error NotEnoughGas(uint256 left, uint256 needed);
 
     /// @param requests A BrokerRequests of generation 1, 2 or 3.
     /// @param cursor Highest request id already known; 0 at the start.
