@@ -119,9 +119,9 @@ function readText(path: string): string | undefined {
 
 function write(path: string, text: string | undefined): void {
   const file = join(here, path)
-  if (text === undefined) return rmSync(file)
   mkdirSync(dirname(file), { recursive: true })
-  writeFileSync(file, text)
+  if (text === undefined) rmSync(file)
+  else writeFileSync(file, text)
 }
 
 function report(stale: readonly string[]): number {
