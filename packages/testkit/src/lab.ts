@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { BlockHostError } from '@blockhost/kit/errors.ts'
 import { createExec } from '@blockhost/kit/exec.ts'
 import { type Machine, type MachineOptions, startMachine } from './machine.ts'
@@ -138,6 +139,24 @@ async function connect(machine: (node: LabNode) => Machine, delivery: 'on-link' 
     ...labNodes.map(node => batch(machine(node), [...linksUp(node), ...addresses(node, delivery)])),
     ...(['nat-a', 'nat-b'] as const).map(node => machine(node).exec('nft', ['-f', '-'], { input: natRules })),
   ])
+  // The kernel may take up to a second to notice that both ends of a link are up.
+  const { internet, broker } = labAddresses
+  await Promise.all([
+    answers(machine('internet'), broker.ipv6),
+    answers(machine('internet'), broker.ipv4),
+    answers(machine('host-a'), internet.ipv4),
+    answers(machine('host-b'), internet.ipv4),
+  ])
+}
+
+async function answers(from: Machine, to: string): Promise<void> {
+  for (let tries = 1; ; tries++)
+    try {
+      return void (await from.exec('ping', ['-q', '-c', '1', '-W', '1', to]))
+    } catch (error) {
+      if (tries === 20) throw error
+      await sleep(50)
+    }
 }
 
 function linksUp(node: LabNode): string[] {
