@@ -18,10 +18,10 @@ function refuse(line: string, env: Record<string, string> = {}): string {
   return parsed.message
 }
 
-function command<N extends Command['name']>(line: string, name: N): Extract<Command, { name: N }> {
+function command<N extends Command['name']>(line: string, name: N): Command & { name: N } {
   const parsed = parse(line).command
   assert.equal(parsed.name, name)
-  return parsed as Extract<Command, { name: N }>
+  return parsed as Command & { name: N }
 }
 
 describe('shapes of earlier callers', () => {
