@@ -3,6 +3,7 @@ import {
   closeSync,
   constants,
   fchmodSync,
+  fchownSync,
   fsyncSync,
   linkSync,
   mkdirSync,
@@ -19,6 +20,8 @@ import { BlockHostError, exitCodes } from './errors.ts'
 export type WriteOptions = {
   /** Final permission bits, in force before the first byte is written, e.g. `0o600`. */
   mode: number
+  /** Group id of the file, in force before the first byte is written. Default: the process's. */
+  gid?: number
   /** Refuse to replace an existing file (`BH_FILE_EXISTS`). Default `false`. */
   exclusive?: boolean
 }
@@ -33,7 +36,7 @@ export function writeFileAtomic(path: string, data: string | Uint8Array, options
   const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}`)
   try {
     mkdirSync(dirname(path), { recursive: true })
-    writeSynced(temporary, data, options.mode)
+    writeSynced(temporary, data, options)
     if (options.exclusive) linkSync(temporary, path)
     else renameSync(temporary, path)
     syncFolder(dirname(path))
@@ -84,9 +87,10 @@ export function readTextFile(path: string, options: { maxBytes?: number; what?: 
   return text
 }
 
-function writeSynced(path: string, data: string | Uint8Array, mode: number): void {
+function writeSynced(path: string, data: string | Uint8Array, { mode, gid }: WriteOptions): void {
   const handle = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, mode)
   try {
+    if (gid !== undefined) fchownSync(handle, process.getuid?.() ?? -1, gid)
     fchmodSync(handle, mode) // the umask may have taken bits away
     const bytes = typeof data === 'string' ? Buffer.from(data, 'utf8') : data
     for (let at = 0; at < bytes.length; ) at += writeSync(handle, bytes, at)
