@@ -235,6 +235,7 @@ table inet filter {
 async function giveAddress(host: Machine, vm: Machine, address: string): Promise<void> {
   await batch(host, [`route replace ${address}/128 dev br0`])
   await batch(vm, [`addr replace ${address}/128 dev eth0 nodad`, 'route replace default via fe80::1 dev eth0'])
+  await answers(host, address)
 }
 
 async function batch(machine: Machine, lines: readonly string[]): Promise<void> {
