@@ -216,7 +216,7 @@ const routedPlan: { readonly [node in LabNode]?: readonly string[] } = {
   broker: [
     'addr add fe80::2/64 dev upstream0',
     'addr add 2001:db8:1:2::2/128 dev lo',
-    'route add default via fe80::1 dev upstream0 src 2001:db8:1:2::2',
+    'route add default via fe80::1 dev upstream0',
     'addr add 198.51.100.1/24 dev eth0',
     'route add default via 198.51.100.254',
   ],
