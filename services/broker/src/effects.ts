@@ -1,0 +1,59 @@
+import type { DataplaneChange, DataplaneLease } from './dataplane.ts'
+import type { RequestRow } from './requests.ts'
+import type { Lease, RequestRef, RestTimes, Store } from './store.ts'
+
+// What decisions do to the database, and the changes of the network that follow. Every function runs inside the caller's
+// transaction and returns the changes to apply after the commit: a crash in between is healed by the reconcile at start.
+
+/** Gives a prefix to a request, or moves the lease of the same NFT contract to its key. @returns `undefined`: pool full. */
+export function grant(
+  store: Store,
+  input: { nftContract: string; publicKey: string; wallet: string; request: RequestRef },
+): { lease: Lease; previous: RequestRow['previous']; change: DataplaneChange } | undefined {
+  const before = store.findLease({ nftContract: input.nftContract })
+  if (before === undefined) {
+    const lease = store.allocate(input)
+    return lease && { lease, previous: undefined, change: { kind: 'set', lease: toDataplane(lease) } }
+  }
+  const lease = store.rekey(before, input.publicKey, input.request)
+  return {
+    lease,
+    previous: { publicKey: before.publicKey, request: before.request },
+    change: { kind: 'set', lease: toDataplane(lease), previousPublicKey: before.publicKey },
+  }
+}
+
+/**
+ * Takes back what a request did, if its lease still is what that request made it: a new lease goes, a new key gives way
+ * to the one before. The prefix rests, so that the same NFT contract gets it again when the request comes back.
+ */
+export function undo(store: Store, row: RequestRow, reason: string, rest: RestTimes): DataplaneChange[] {
+  const lease = store.findLease({ nftContract: row.nftContract })
+  if (lease === undefined || !isBasis(lease, row)) return []
+  const previous = row.previous
+  if (previous === undefined) return takeBack(store, lease, reason, rest)
+  const holder = store.findLease({ publicKey: previous.publicKey })
+  if (holder !== undefined && holder.id !== lease.id) return takeBack(store, lease, reason, rest)
+  const restored = store.rekey(lease, previous.publicKey, previous.request)
+  const change: DataplaneChange = { kind: 'set', lease: toDataplane(restored), previousPublicKey: lease.publicKey }
+  // The request before may have been dropped by the same reorg, while its effect was still covered by this one.
+  const before = previous.request && store.requests.find(previous.request)
+  return before?.state === 'dropped' ? [change, ...undo(store, before, reason, rest)] : [change]
+}
+
+/** Ends a lease. `rest` holds the prefix back; without it (nobody ever used the prefix) it is free at once. */
+export function takeBack(store: Store, lease: Lease, reason: string, rest: RestTimes | undefined): DataplaneChange[] {
+  store.release(lease, reason, rest)
+  return [{ kind: 'remove', lease: toDataplane(lease) }]
+}
+
+/** Returns the network's view of a lease. */
+export function toDataplane(lease: Lease): DataplaneLease {
+  return { prefix: lease.prefix, publicKey: lease.publicKey, ...(lease.endpoint && { endpoint: lease.endpoint }) }
+}
+
+/** Whether `lease` answers exactly this request. */
+export function isBasis(lease: Lease, ref: RequestRef): boolean {
+  const basis = lease.request
+  return basis?.contract === ref.contract && basis.id === ref.id && basis.digest === ref.digest
+}

@@ -1,0 +1,375 @@
+import type { Outbox } from '@blockhost/chain/outbox.ts'
+import type { ChainReader, RequestView, Snapshot, WatchView } from '@blockhost/chain/snapshot.ts'
+import type { Clock } from '@blockhost/kit/clock.ts'
+import type { Log } from '@blockhost/kit/log.ts'
+import type { Address } from 'viem'
+import { releaseOnChain } from './answers.ts'
+import type { DataplaneChange } from './dataplane.ts'
+import { grant, isBasis, takeBack, undo } from './effects.ts'
+import { type JudgeContext, judge, type OpenPayload, requestStatus } from './judge.ts'
+import { observe } from './observe.ts'
+import type { RequestRow } from './requests.ts'
+import type { RestTimes, Store } from './store.ts'
+
+/** What following one contract needs. */
+export type FollowDeps = {
+  readonly store: Store
+  readonly chain: ChainReader
+  readonly outbox: Outbox
+  readonly clock: Clock
+  readonly log: Log
+  readonly openPayload: OpenPayload
+  readonly operator: Address
+  readonly brokerPublicKey: string
+}
+
+/** The part of the configuration that following needs; may change while it runs. */
+export type FollowRules = RestTimes & {
+  readonly confirmations: number
+  readonly reorgDepth: number
+  readonly acceptedCodeHashes: readonly string[]
+  readonly maxLeasesPerWallet: number
+  readonly requestsPerWalletPerDay: number
+}
+
+/** What one read of the chain led to. */
+export type FollowResult = {
+  readonly snapshot: Snapshot
+  /** Network changes; the caller applies them after this returns. */
+  readonly changes: readonly DataplaneChange[]
+  /** Whether more is waiting and the next read should follow at once. */
+  readonly more: boolean
+}
+
+/** Counts since the start, for `/metrics`. */
+export type FollowCounters = {
+  leased: number
+  rekeyed: number
+  refused: number
+  superseded: number
+  dropped: number
+  released: number
+  stale: number
+}
+
+/** One requests contract, followed. */
+export type Follower = {
+  readonly contract: string
+  readonly counters: FollowCounters
+  /** Generation of the contract, once it was read. */
+  readonly generation: () => 1 | 2 | 3 | undefined
+  /** One round trip to the chain, one database transaction. @returns `undefined` when the endpoint lags behind. */
+  poll(rules: FollowRules): Promise<FollowResult | undefined>
+}
+
+// The lens answers at most 24,576 bytes: about 28 requests of usual size, less what the watched ones take.
+const pageSize = 40
+const watchSize = 60
+
+/**
+ * Follows one requests contract. The chain is enumerated by id, never by events; every request that could still be
+ * reorganized away is looked at again, a page in each read, until it is `reorgDepth` blocks old.
+ *
+ * @param contract - Lower-case address.
+ */
+export function createFollower(contract: string, deps: FollowDeps): Follower {
+  const { store } = deps
+  const counters: FollowCounters = {
+    leased: 0,
+    rekeyed: 0,
+    refused: 0,
+    superseded: 0,
+    dropped: 0,
+    released: 0,
+    stale: 0,
+  }
+  const cursorKey = `cursor:${contract}`
+  const firstSeen = new Map<string, bigint>()
+  const recent = { afterId: 0n }
+  const sweep = { afterLease: 0, active: true, releaseCount: undefined as bigint | undefined }
+  let head = store.requests.lastBlock(contract)
+  let generation: 1 | 2 | 3 | undefined
+
+  async function poll(rules: FollowRules): Promise<FollowResult | undefined> {
+    const watched = chooseWatched(rules)
+    const snapshot = await deps.chain.snapshot({
+      requests: contract as Address,
+      cursor: readCursor(),
+      max: pageSize,
+      watchIds: watched.map(row => row.id),
+      operator: deps.operator,
+    })
+    if (snapshot.blockNumber < head) {
+      counters.stale += 1
+      return undefined
+    }
+    const isNewer = snapshot.blockNumber > head
+    head = snapshot.blockNumber
+    generation = snapshot.generation
+    noticeReleases(snapshot)
+    const result = store.transaction(() => {
+      store.collectRested()
+      const before = readCursor()
+      const observed = watched.map((row, at) => applyObservation(row, snapshot.watched[at], isNewer, rules))
+      const isRewound = readCursor() < before
+      const taken = intake(snapshot, rules)
+      return { changes: [...observed.flat(), ...taken.changes], more: taken.more || isRewound }
+    })
+    return { snapshot, ...result, more: result.more || sweep.active }
+  }
+
+  // --- what was decided before ------------------------------------------------------------------------------------
+
+  function chooseWatched(rules: FollowRules): RequestRow[] {
+    const since = head - BigInt(rules.reorgDepth)
+    const rows = store.requests.watched(contract, since, recent.afterId, watchSize)
+    recent.afterId = rows.length < watchSize ? 0n : rows.at(-1)!.id
+    if (sweep.active && rows.length < watchSize) {
+      const known = new Set(rows.map(row => `${row.id}:${row.digest}`))
+      rows.push(...sweepPage(watchSize - rows.length).filter(row => !known.has(`${row.id}:${row.digest}`)))
+    }
+    return rows
+  }
+
+  /** The requests behind the next leases: found released while nobody looked, they end. Runs at start and after releases. */
+  function sweepPage(limit: number): RequestRow[] {
+    const leases = store.leasesAfter(sweep.afterLease, limit)
+    sweep.afterLease = leases.at(-1)?.id ?? 0
+    if (leases.length < limit) {
+      sweep.active = false
+      sweep.afterLease = 0
+    }
+    return leases.flatMap(lease => {
+      if (lease.request?.contract !== contract) return []
+      return store.requests.find(lease.request) ?? []
+    })
+  }
+
+  function noticeReleases(snapshot: Snapshot): void {
+    if (sweep.releaseCount !== undefined && snapshot.releaseCount !== sweep.releaseCount) sweep.active = true
+    sweep.releaseCount = snapshot.releaseCount
+  }
+
+  function applyObservation(
+    row: RequestRow,
+    view: WatchView | undefined,
+    isNewer: boolean,
+    rules: FollowRules,
+  ): DataplaneChange[] {
+    if (view === undefined || view.id !== row.id) return []
+    const transaction = row.txKey === undefined ? undefined : deps.outbox.find(row.txKey)?.state
+    const seen = observe(row, view, transaction, isNewer && head > row.firstBlock)
+    switch (seen.kind) {
+      case 'same':
+        return []
+      case 'answered':
+        store.requests.setState(row, 'answered')
+        return []
+      case 'unanswered':
+        store.requests.setState(row, 'answering')
+        return []
+      case 'retry':
+        return retry(row, rules)
+      case 'overtaken':
+        return overtaken(row, seen.reason, rules)
+      case 'released':
+        return releasedOnChain(row, rules)
+      case 'lingering':
+        releaseOnChain(store, deps.outbox, row, generation ?? 3, row.reason ?? 'released')
+        return []
+      case 'gone':
+        store.requests.setState(row, 'released', row.reason)
+        return []
+      case 'revived':
+        readAgainFrom(row.id)
+        return []
+      case 'dropped':
+        return dropped(row, rules)
+    }
+  }
+
+  function retry(row: RequestRow, rules: FollowRules): DataplaneChange[] {
+    if (row.attempts + 1 < maxAttempts) {
+      store.requests.retry(row)
+      return []
+    }
+    deps.log.error(
+      { contract, request: row.id, attempts: row.attempts + 1 },
+      'the answer keeps failing on chain; the request is refused',
+    )
+    return end(row, 'refused', 'answer-failed', rules)
+  }
+
+  function overtaken(row: RequestRow, reason: 'superseded' | 'released', rules: FollowRules): DataplaneChange[] {
+    counters[reason] += 1
+    if (row.txKey !== undefined) deps.outbox.cancelQueued(row.txKey)
+    return end(row, reason, reason, rules)
+  }
+
+  function releasedOnChain(row: RequestRow, rules: FollowRules): DataplaneChange[] {
+    counters.released += 1
+    store.requests.setState(row, 'released', 'released-on-chain')
+    const lease = store.findLease({ nftContract: row.nftContract })
+    if (lease === undefined || !isBasis(lease, row)) return []
+    return takeBack(store, lease, 'released-on-chain', lease.tunnelSeen ? rules : undefined)
+  }
+
+  function dropped(row: RequestRow, rules: FollowRules): DataplaneChange[] {
+    counters.dropped += 1
+    readAgainFrom(row.id)
+    deps.log.warn(
+      { contract, request: row.id, state: row.state },
+      'a reorganization dropped a request; its effects are undone',
+    )
+    return end(row, 'dropped', 'reorg', rules)
+  }
+
+  function end(
+    row: RequestRow,
+    state: 'refused' | 'superseded' | 'released' | 'dropped',
+    reason: string,
+    rules: FollowRules,
+  ): DataplaneChange[] {
+    const isOpen = row.state === 'leased' || row.state === 'answering' || row.state === 'answered'
+    store.requests.setState(row, state, reason)
+    return isOpen ? undo(store, row, reason, rules) : []
+  }
+
+  function readAgainFrom(id: bigint): void {
+    if (id - 1n < readCursor()) store.setState(cursorKey, String(id - 1n))
+  }
+
+  function readCursor(): bigint {
+    return BigInt(store.getState(cursorKey) ?? '0')
+  }
+
+  // --- what is new -------------------------------------------------------------------------------------------------
+
+  function intake(snapshot: Snapshot, rules: FollowRules): { changes: DataplaneChange[]; more: boolean } {
+    const start = readCursor()
+    const changes: DataplaneChange[] = []
+    let cursor = start
+    for (const view of snapshot.requests) {
+      if (view.id !== cursor + 1n || !isDeepEnough(view, snapshot, rules)) break
+      changes.push(...decide(view, snapshot, rules))
+      firstSeen.delete(`${view.id}:${view.digest}`)
+      cursor = view.id
+    }
+    if (cursor !== start) store.setState(cursorKey, String(cursor))
+    return { changes, more: cursor !== start && cursor < snapshot.requestCount }
+  }
+
+  function isDeepEnough(view: RequestView, snapshot: Snapshot, rules: FollowRules): boolean {
+    if (rules.confirmations === 0) return true
+    const key = `${view.id}:${view.digest}`
+    const first = firstSeen.get(key) ?? snapshot.blockNumber
+    firstSeen.set(key, first)
+    return snapshot.blockNumber - first >= BigInt(rules.confirmations)
+  }
+
+  function decide(view: RequestView, snapshot: Snapshot, rules: FollowRules): DataplaneChange[] {
+    const known = store.requests.find({ contract, id: view.id, digest: view.digest })
+    if (known !== undefined && known.state !== 'dropped' && known.state !== 'superseded') return []
+    const verdict = judge(view, judgeContext(snapshot, rules))
+    switch (verdict.kind) {
+      case 'skip':
+        adoptHistory(view, snapshot)
+        return []
+      case 'supersede':
+        counters.superseded += 1
+        store.requests.record(newRow(view, snapshot, 'superseded', 'superseded'))
+        return []
+      case 'refuse':
+        return refuse(view, snapshot, verdict.reason)
+      case 'lease':
+        return lease(view, snapshot, verdict.wish)
+    }
+  }
+
+  function lease(
+    view: RequestView,
+    snapshot: Snapshot,
+    wish: { publicKey: string; serverPublicKey: string },
+  ): DataplaneChange[] {
+    const row = newRow(view, snapshot, 'leased', undefined)
+    const granted = grant(store, {
+      nftContract: row.nftContract,
+      publicKey: wish.publicKey,
+      wallet: row.requester,
+      request: row,
+    })
+    if (granted === undefined) return refuse(view, snapshot, 'pool-exhausted')
+    counters[granted.previous === undefined ? 'leased' : 'rekeyed'] += 1
+    store.requests.record({
+      ...row,
+      publicKey: wish.publicKey,
+      serverPublicKey: wish.serverPublicKey,
+      previous: granted.previous,
+    })
+    return [granted.change]
+  }
+
+  function refuse(view: RequestView, snapshot: Snapshot, reason: string): DataplaneChange[] {
+    counters.refused += 1
+    const row = newRow(view, snapshot, 'refused', reason)
+    store.requests.record(row)
+    store.audit('refuse', {
+      nftContract: row.nftContract,
+      details: { request: Number(view.id), requester: row.requester, reason },
+    })
+    deps.log.info({ contract, request: view.id, reason }, 'request refused')
+    return []
+  }
+
+  /** A lease of the earlier generation learns which request it answers, so that a release on chain is noticed. */
+  function adoptHistory(view: RequestView, snapshot: Snapshot): void {
+    if (view.status !== requestStatus.approved || !view.mapped) return
+    const known = store.findLease({ nftContract: view.nftContract.toLowerCase() })
+    if (known === undefined)
+      deps.log.warn(
+        { contract, request: view.id, nft: view.nftContract },
+        'the chain shows a lease that this database does not know',
+      )
+    if (known === undefined || known.request !== undefined) return
+    const row = newRow(view, snapshot, 'answered', 'imported')
+    store.requests.record({ ...row, publicKey: known.publicKey })
+    store.rekey(known, known.publicKey, row)
+  }
+
+  function newRow(view: RequestView, snapshot: Snapshot, state: RequestRow['state'], reason: string | undefined) {
+    return {
+      contract,
+      id: view.id,
+      digest: view.digest as string,
+      requester: view.requester.toLowerCase(),
+      nftContract: view.nftContract.toLowerCase(),
+      state,
+      reason,
+      publicKey: undefined,
+      serverPublicKey: undefined,
+      previous: undefined,
+      firstBlock: snapshot.blockNumber,
+    }
+  }
+
+  function judgeContext(snapshot: Snapshot, rules: FollowRules): JudgeContext {
+    return {
+      now: snapshot.timestamp,
+      expirationSeconds: snapshot.expirationSeconds,
+      openPayload: deps.openPayload,
+      acceptedCodeHashes: rules.acceptedCodeHashes,
+      maxLeasesPerWallet: rules.maxLeasesPerWallet,
+      requestsPerWalletPerDay: rules.requestsPerWalletPerDay,
+      brokerPublicKey: deps.brokerPublicKey,
+      findHolder: publicKey => store.findLease({ publicKey })?.nftContract,
+      hasLease: nftContract => store.findLease({ nftContract }) !== undefined,
+      countLeases: wallet => store.countLeasesOfWallet(wallet),
+      countRequestsToday: wallet => store.requests.countOfWalletSince(wallet, deps.clock.now() - dayMs),
+    }
+  }
+
+  return { contract, counters, generation: () => generation, poll }
+}
+
+const maxAttempts = 3
+const dayMs = 86_400_000
