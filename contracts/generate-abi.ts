@@ -7,6 +7,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
+import { foundryProgram } from './foundry.ts'
 
 /** A contract to publish: `source` is where it is declared, `file` what is written, `name` the prefix of the exports. */
 type Publication = { contract: string; source: string; file: string; name: string; shapes?: string; about: string }
@@ -65,13 +66,12 @@ function main(argv: readonly string[]): number {
   const stale = [...new Set([...files.keys(), ...committedFiles()])].filter(path => files.get(path) !== readText(path))
   if (argv.includes('--check')) return report(stale)
   for (const path of stale) write(path, files.get(path))
-  console.log(stale.length === 0 ? 'contracts/abi is up to date' : `written: ${stale.join(', ')}`)
+  console.log(stale.length === 0 ? 'contracts/abi is up to date' : `updated: ${stale.join(', ')}`)
   return 0
 }
 
 function compile(): void {
-  const forge = join(here, '../node_modules/@foundry-rs/forge/bin.mjs')
-  execFileSync(process.execPath, [forge, 'build', '--silent'], { cwd: here, stdio: ['ignore', 'ignore', 'inherit'] })
+  execFileSync(foundryProgram('forge'), ['build', '--silent'], { cwd: here, stdio: ['ignore', 'ignore', 'inherit'] })
 }
 
 function render({ contract, source, name, shapes, about }: Publication): string {

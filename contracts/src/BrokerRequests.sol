@@ -7,6 +7,17 @@ import {IBrokerRequests} from "./interfaces/IBrokerRequests.sol";
 import {DataContracts} from "./lib/DataContracts.sol";
 import {NftProbe} from "./lib/NftProbe.sol";
 
+/// @dev The values an answer changes or needs. They come first after Ownable's `_owner` (20 bytes) and fill its slot, so
+/// that the check who may answer, the count and the data contract's nonce cost one slot instead of two. A test pins this.
+abstract contract AnswerSlot is Ownable {
+    /// @dev Number of Approved requests.
+    uint40 internal _active;
+    /// @dev Data contracts made so far: also this contract's nonce of the latest, as it creates nothing else.
+    uint32 internal _dataContracts;
+    /// @dev Seconds.
+    uint24 internal _expirationTime = 24 hours;
+}
+
 /// @title Where a host asks one broker for IPv6 space, and where the broker answers. See IBrokerRequests.
 /// @dev One rule holds it together: a request is Pending or Approved exactly while `nftContractToRequestId` names it.
 /// Whatever takes a request out of the mapping makes it Expired in the same step (`_close`), so "is it still the live
@@ -14,41 +25,30 @@ import {NftProbe} from "./lib/NftProbe.sol";
 ///
 /// The NFT contract is foreign code. It is asked only through STATICCALL (NftProbe), under which nothing here can be
 /// re-entered with effect, and before anything is written. Ownership moves in two steps (acceptOwnership()).
-contract BrokerRequests is IBrokerRequests, Ownable2Step {
+contract BrokerRequests is IBrokerRequests, AnswerSlot, Ownable2Step {
     using DataContracts for DataContracts.Buffer;
 
-    /// @dev Written when the request is made and when it ends.
+    /// @dev One slot, written when the request is made and when it ends.
     struct Submission {
         address requester;
-        uint32 submittedAt;
-        uint32 closedAt; // 0 while live
-        uint32 payloadNonce; // the data contract that holds the payload alone
+        uint32 submittedAt; // 0 = no such request
+        uint32 closedAt; // 0 = live
+        uint32 payloadNonce; // the data contract that holds the payload, and nothing else
     }
 
-    /// @dev The only slot an answer writes.
+    /// @dev One slot, the only one of the request that an answer writes.
     struct State {
         address nftContract;
         RequestStatus status;
-        uint24 answeredAfter; // seconds after submittedAt: at most MAX_EXPIRATION, which is below 2^20
+        uint24 answeredAfter; // seconds after submittedAt: at most MAX_EXPIRATION
         uint32 responseNonce; // the data contract that holds the response, perhaps among others
         uint16 responseOffset;
         uint16 responseLength; // 0 = not answered
     }
 
-    /// @dev Two slots.
     struct StoredRequest {
         Submission submission;
         State state;
-    }
-
-    /// @dev One slot, which nearly every transaction touches anyway.
-    struct Counters {
-        uint40 requests;
-        uint40 pending;
-        uint40 active;
-        uint40 released;
-        uint32 dataContracts; // also this contract's nonce of the latest, as it creates nothing else
-        uint32 expirationTime;
     }
 
     uint256 private constant MAX_PAYLOAD = 4096;
@@ -56,7 +56,12 @@ contract BrokerRequests is IBrokerRequests, Ownable2Step {
     uint256 private constant MIN_EXPIRATION = 1 hours;
     uint256 private constant MAX_EXPIRATION = 7 days;
 
-    Counters private _counters;
+    /// @dev Requests ever made, those of them that ended (Expired), and those of these that were released. The live ones
+    /// are the difference of the first two, the pending ones what of that is not active. They share a slot with the
+    /// pending owner.
+    uint32 private _submitted;
+    uint32 private _closed;
+    uint32 private _released;
     /// @inheritdoc IBrokerRequests
     uint256 public override requestFee;
     /// @inheritdoc IBrokerRequests
@@ -64,11 +69,9 @@ contract BrokerRequests is IBrokerRequests, Ownable2Step {
     mapping(uint256 requestId => StoredRequest) private _requests;
     /// @inheritdoc IBrokerRequests
     mapping(address nftContract => uint256 requestId) public override nftContractToRequestId;
-    mapping(address requester => uint40[] requestIds) private _requesterToRequestIds;
+    mapping(address requester => uint32[] requestIds) private _requesterToRequestIds;
 
-    constructor() Ownable(msg.sender) {
-        _counters.expirationTime = 24 hours;
-    }
+    constructor() Ownable(msg.sender) {}
 
     /// @inheritdoc IBrokerRequests
     function submitRequest(address nftContract, bytes calldata encryptedPayload)
@@ -80,46 +83,43 @@ contract BrokerRequests is IBrokerRequests, Ownable2Step {
         _checkPayload(encryptedPayload.length);
         _checkNftOwner(nftContract);
 
-        Counters memory counters = _counters;
         uint256 superseded = nftContractToRequestId[nftContract];
         if (superseded != 0) {
-            _close(counters, superseded);
+            _close(superseded);
             emit RequestExpired(superseded);
         } else {
-            _checkCapacity(counters);
+            _checkCapacity();
         }
 
-        counters.pending++;
-        counters.dataContracts++;
-        requestId = ++counters.requests;
-        StoredRequest storage request = _requests[requestId];
+        uint32 id = ++_submitted;
+        requestId = id;
+        StoredRequest storage request = _requests[id];
         request.submission = Submission({
             requester: msg.sender,
             submittedAt: SafeCast.toUint32(block.timestamp),
             closedAt: 0,
-            payloadNonce: counters.dataContracts
+            payloadNonce: ++_dataContracts
         });
         request.state.nftContract = nftContract;
-        nftContractToRequestId[nftContract] = requestId;
-        _requesterToRequestIds[msg.sender].push(counters.requests);
-        _counters = counters;
+        nftContractToRequestId[nftContract] = id;
+        _requesterToRequestIds[msg.sender].push(id);
         DataContracts.store(encryptedPayload);
-        emit RequestSubmitted(requestId, msg.sender, nftContract, encryptedPayload);
+        emit RequestSubmitted(id, msg.sender, nftContract, encryptedPayload);
     }
 
     /// @inheritdoc IBrokerRequests
     function submitResponse(uint256 requestId, bytes calldata responsePayload) external onlyOwner {
         _checkPayload(responsePayload.length);
-        Counters memory counters = _counters;
-        _checkId(requestId, counters.requests);
+        _checkId(requestId);
+        Submission memory submission = _requests[requestId].submission;
         RequestStatus status = _requests[requestId].state.status;
         if (status != RequestStatus.Pending) revert RequestNotPending(requestId, status);
-        uint256 expiresAt = _expiresAt(counters, requestId);
+        uint256 expiresAt = _expiresAt(submission);
         if (block.timestamp > expiresAt) revert RequestOutOfTime(requestId, expiresAt);
 
-        counters.dataContracts++;
-        _approve(counters, requestId, 0, responsePayload);
-        _counters = counters;
+        uint32 nonce = _dataContracts + 1;
+        _countAnswers(1, nonce);
+        _approve(requestId, submission, nonce, 0, responsePayload);
         DataContracts.store(responsePayload);
     }
 
@@ -132,22 +132,15 @@ contract BrokerRequests is IBrokerRequests, Ownable2Step {
         if (requestIds.length != digests.length || requestIds.length != responsePayloads.length) {
             revert LengthMismatch(requestIds.length, digests.length, responsePayloads.length);
         }
-        Counters memory counters = _counters;
-        DataContracts.Buffer memory buffer = DataContracts.newBuffer(_checkPayloads(responsePayloads));
+        // All payloads together are shorter than the calldata, so nothing is lost if it lists one of them twice.
+        DataContracts.Buffer memory buffer = DataContracts.newBuffer(msg.data.length, _dataContracts);
+        uint40 answered = 0;
         for (uint256 i = 0; i < requestIds.length; i++) {
-            uint256 requestId = requestIds[i];
-            if (!_isAnswerable(counters, requestId, digests[i])) {
-                emit ResponseSkipped(requestId);
-                continue;
-            }
-            bytes calldata payload = responsePayloads[i];
-            if (!buffer.fits(payload.length)) buffer.flush();
-            // The first in a buffer opens the data contract that the flush will create.
-            if (buffer.used == 0) counters.dataContracts++;
-            _approve(counters, requestId, buffer.append(payload), payload);
+            if (_tryAnswer(buffer, requestIds[i], digests[i], responsePayloads[i])) answered++;
+            else emit ResponseSkipped(requestIds[i]);
         }
-        if (buffer.used != 0) buffer.flush();
-        _counters = counters;
+        buffer.flush();
+        _countAnswers(answered, buffer.nonce);
     }
 
     /// @inheritdoc IBrokerRequests
@@ -158,25 +151,21 @@ contract BrokerRequests is IBrokerRequests, Ownable2Step {
             address nftOwner = NftProbe.findOwner(nftContract);
             if (msg.sender != nftOwner) revert NotNftOwner(msg.sender, nftOwner);
         }
-        Counters memory counters = _counters;
-        _close(counters, requestId);
-        counters.released++;
-        _counters = counters;
+        _close(requestId);
+        _released++;
         emit AllocationReleased(requestId, nftContract, msg.sender);
     }
 
     /// @inheritdoc IBrokerRequests
     function markExpired(uint256[] calldata requestIds) external {
         if (requestIds.length > MAX_EXPIRE_IDS) revert TooManyIds(requestIds.length, MAX_EXPIRE_IDS);
-        Counters memory counters = _counters;
         for (uint256 i = 0; i < requestIds.length; i++) {
             uint256 requestId = requestIds[i];
-            if (!_isPending(counters, requestId)) continue;
-            if (block.timestamp <= _expiresAt(counters, requestId)) continue;
-            _close(counters, requestId);
+            Submission memory submission = _requests[requestId].submission;
+            if (!_isPending(requestId, submission) || block.timestamp <= _expiresAt(submission)) continue;
+            _close(requestId);
             emit RequestExpired(requestId);
         }
-        _counters = counters;
     }
 
     /// @inheritdoc IBrokerRequests
@@ -184,7 +173,7 @@ contract BrokerRequests is IBrokerRequests, Ownable2Step {
         if (expirationTime < MIN_EXPIRATION || expirationTime > MAX_EXPIRATION) {
             revert InvalidExpirationTime(expirationTime, MIN_EXPIRATION, MAX_EXPIRATION);
         }
-        _counters.expirationTime = uint32(expirationTime);
+        _expirationTime = uint24(expirationTime);
     }
 
     /// @inheritdoc IBrokerRequests
@@ -207,6 +196,11 @@ contract BrokerRequests is IBrokerRequests, Ownable2Step {
         emit FeesWithdrawn(to, amount);
     }
 
+    /// @notice Offers the contract to a new owner, who takes it with acceptOwnership(). Only the owner.
+    function transferOwnership(address newOwner) public override(Ownable, Ownable2Step) {
+        super.transferOwnership(newOwner);
+    }
+
     /// @notice Always reverts with OwnerRequired: without an owner nobody could answer, release or withdraw.
     function renounceOwnership() public view override onlyOwner {
         revert OwnerRequired();
@@ -219,7 +213,7 @@ contract BrokerRequests is IBrokerRequests, Ownable2Step {
 
     /// @inheritdoc IBrokerRequests
     function getRequestCount() external view returns (uint256) {
-        return _counters.requests;
+        return _submitted;
     }
 
     /// @inheritdoc IBrokerRequests
@@ -243,8 +237,8 @@ contract BrokerRequests is IBrokerRequests, Ownable2Step {
 
     /// @inheritdoc IBrokerRequests
     function requestDigest(uint256 requestId) external view returns (bytes32) {
-        _checkId(requestId, _counters.requests);
-        return _digest(requestId);
+        _checkId(requestId);
+        return _digest(requestId, _requests[requestId].submission);
     }
 
     /// @inheritdoc IBrokerRequests
@@ -254,52 +248,86 @@ contract BrokerRequests is IBrokerRequests, Ownable2Step {
 
     /// @inheritdoc IBrokerRequests
     function requestExpirationTime() external view returns (uint256) {
-        return _counters.expirationTime;
+        return _expirationTime;
     }
 
     /// @inheritdoc IBrokerRequests
     function getAvailableCapacity() external view returns (uint256) {
         if (totalCapacity == 0) return type(uint256).max;
-        uint256 live = _liveCount(_counters);
+        uint256 live = _liveCount();
         return live < totalCapacity ? totalCapacity - live : 0;
     }
 
     /// @inheritdoc IBrokerRequests
     function _activeCount() external view returns (uint256) {
-        return _counters.active;
+        return _active;
     }
 
     /// @inheritdoc IBrokerRequests
     function _pendingCount() external view returns (uint256) {
-        return _counters.pending;
+        return _liveCount() - _active;
     }
 
     /// @inheritdoc IBrokerRequests
     function releaseCount() external view returns (uint256) {
-        return _counters.released;
+        return _released;
     }
 
-    /// @dev Makes a pending request Approved. Its response begins at `offset` of the latest data contract.
-    function _approve(Counters memory counters, uint256 requestId, uint256 offset, bytes calldata payload) private {
-        StoredRequest storage request = _requests[requestId];
-        State memory state = request.state;
+    function _transferOwnership(address newOwner) internal override(Ownable, Ownable2Step) {
+        super._transferOwnership(newOwner);
+    }
+
+    /// @dev Answers the request if it waits for an answer, in time, and is the one the digest was made of.
+    function _tryAnswer(
+        DataContracts.Buffer memory buffer,
+        uint256 requestId,
+        bytes32 digest,
+        bytes calldata payload
+    ) private returns (bool) {
+        _checkPayload(payload.length);
+        Submission memory submission = _requests[requestId].submission;
+        if (!_isPending(requestId, submission) || block.timestamp > _expiresAt(submission)) return false;
+        if (digest != _digest(requestId, submission)) return false;
+        uint256 offset = buffer.append(payload);
+        _approve(requestId, submission, buffer.nonce, offset, payload);
+        return true;
+    }
+
+    /// @dev Makes a pending request Approved: its response begins at `offset` of the data contract `nonce`.
+    function _approve(
+        uint256 requestId,
+        Submission memory submission,
+        uint32 nonce,
+        uint256 offset,
+        bytes calldata payload
+    ) private {
+        State storage state = _requests[requestId].state;
+        // Nothing is cut off: at most 7 days; below 24,576; at most 4,096.
+        uint24 answeredAfter = uint24(block.timestamp - submission.submittedAt);
+        uint16 length = uint16(payload.length);
+        // In a row, so that the compiler makes one write of the slot of them.
         state.status = RequestStatus.Approved;
-        // None of these can be cut off: at most 7 days; below 24,576; at most 4,096.
-        state.answeredAfter = uint24(block.timestamp - request.submission.submittedAt);
-        state.responseNonce = counters.dataContracts;
+        state.answeredAfter = answeredAfter;
+        state.responseNonce = nonce;
         state.responseOffset = uint16(offset);
-        state.responseLength = uint16(payload.length);
-        request.state = state;
-        counters.pending--;
-        counters.active++;
+        state.responseLength = length;
         emit ResponseSubmitted(requestId, RequestStatus.Approved, payload);
     }
 
-    /// @dev Ends a live request: it leaves the mapping, the counters and its status behind.
-    function _close(Counters memory counters, uint256 requestId) private {
+    /// @dev Adds to the active ones, and keeps the nonce of the latest data contract.
+    function _countAnswers(uint40 answered, uint32 nonce) private {
+        // Active requests are among the submitted ones, of which there are less than 2^32.
+        unchecked {
+            _active += answered;
+            _dataContracts = nonce;
+        }
+    }
+
+    /// @dev Ends a live request: it becomes Expired and leaves the mapping.
+    function _close(uint256 requestId) private {
         StoredRequest storage request = _requests[requestId];
-        if (request.state.status == RequestStatus.Pending) counters.pending--;
-        else counters.active--;
+        if (request.state.status == RequestStatus.Approved) _active--;
+        _closed++;
         request.state.status = RequestStatus.Expired;
         request.submission.closedAt = SafeCast.toUint32(block.timestamp);
         delete nftContractToRequestId[request.state.nftContract];
@@ -312,45 +340,40 @@ contract BrokerRequests is IBrokerRequests, Ownable2Step {
         if (msg.sender != nftOwner) revert NotNftOwner(msg.sender, nftOwner);
     }
 
-    function _checkCapacity(Counters memory counters) private view {
+    function _checkCapacity() private view {
         uint256 capacity = totalCapacity;
-        if (capacity != 0 && _liveCount(counters) >= capacity) revert CapacityExhausted(capacity);
+        if (capacity != 0 && _liveCount() >= capacity) revert CapacityExhausted(capacity);
     }
 
-    function _isAnswerable(Counters memory counters, uint256 requestId, bytes32 digest) private view returns (bool) {
-        return _isPending(counters, requestId) && block.timestamp <= _expiresAt(counters, requestId)
-            && digest == _digest(requestId);
+    function _checkId(uint256 requestId) private view {
+        if (_requests[requestId].submission.submittedAt == 0) revert InvalidRequestId(requestId);
     }
 
     /// @dev Whether there is such a request and it waits for an answer, in time or not.
-    function _isPending(Counters memory counters, uint256 requestId) private view returns (bool) {
-        return requestId != 0 && requestId <= counters.requests
-            && _requests[requestId].state.status == RequestStatus.Pending;
+    function _isPending(uint256 requestId, Submission memory submission) private view returns (bool) {
+        return submission.submittedAt != 0 && _requests[requestId].state.status == RequestStatus.Pending;
     }
 
     /// @dev The last second in which the request may be answered.
-    function _expiresAt(Counters memory counters, uint256 requestId) private view returns (uint256) {
-        return uint256(_requests[requestId].submission.submittedAt) + counters.expirationTime;
+    function _expiresAt(Submission memory submission) private view returns (uint256) {
+        return uint256(submission.submittedAt) + _expirationTime;
     }
 
-    function _digest(uint256 requestId) private view returns (bytes32) {
-        StoredRequest storage request = _requests[requestId];
-        Submission memory submission = request.submission;
+    function _digest(uint256 requestId, Submission memory submission) private view returns (bytes32) {
+        address nftContract = _requests[requestId].state.nftContract;
         bytes32 payloadHash = DataContracts.addressOf(address(this), submission.payloadNonce).codehash;
         return keccak256(
-            abi.encode(
-                block.chainid,
-                address(this),
-                requestId,
-                submission.requester,
-                request.state.nftContract,
-                payloadHash
-            )
+            abi.encode(block.chainid, address(this), requestId, submission.requester, nftContract, payloadHash)
         );
     }
 
+    /// @dev Number of requests that did not end.
+    function _liveCount() private view returns (uint256) {
+        return _submitted - _closed;
+    }
+
     function _request(uint256 requestId) private view returns (Request memory) {
-        _checkId(requestId, _counters.requests);
+        _checkId(requestId);
         Submission memory submission = _requests[requestId].submission;
         State memory state = _requests[requestId].state;
         address payload = DataContracts.addressOf(address(this), submission.payloadNonce);
@@ -377,23 +400,7 @@ contract BrokerRequests is IBrokerRequests, Ownable2Step {
         return uint256(submission.submittedAt) + state.answeredAfter;
     }
 
-    function _checkId(uint256 requestId, uint256 count) private pure {
-        if (requestId == 0 || requestId > count) revert InvalidRequestId(requestId);
-    }
-
-    /// @dev The length of all payloads together, once each has been found valid.
-    function _checkPayloads(bytes[] calldata payloads) private pure returns (uint256 length) {
-        for (uint256 i = 0; i < payloads.length; i++) {
-            _checkPayload(payloads[i].length);
-            length += payloads[i].length;
-        }
-    }
-
     function _checkPayload(uint256 length) private pure {
         if (length == 0 || length > MAX_PAYLOAD) revert InvalidPayloadLength(length, MAX_PAYLOAD);
-    }
-
-    function _liveCount(Counters memory counters) private pure returns (uint256) {
-        return uint256(counters.pending) + counters.active;
     }
 }

@@ -1,0 +1,257 @@
+/**
+ * Measures the gas of every state-changing function: whole transactions, sent to a local anvil and read from their receipts.
+ *
+ * `node contracts/gas.ts` prints the table and writes `contracts/gas-snapshot.json` (function name to gas, read by bench);
+ * with `--check` it writes nothing, and exits 1 naming each figure that differs from the committed one.
+ * Transactions are the same bytes at each run (fixed keys, nonces and payloads), so the figures are exact, not averages.
+ */
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import {
+  type Abi,
+  type Address,
+  createTestClient,
+  type Hex,
+  http,
+  type PrivateKeyAccount,
+  parseEther,
+  publicActions,
+  toHex,
+  walletActions,
+} from 'viem'
+import { privateKeyToAccount } from 'viem/accounts'
+import { foundry } from 'viem/chains'
+import { accessCredentialNftAbi, accessCredentialNftBytecode } from './abi/access-credential-nft.ts'
+import { brokerRegistryAbi, brokerRegistryBytecode } from './abi/broker-registry.ts'
+import { brokerRequestsAbi, brokerRequestsBytecode } from './abi/broker-requests.ts'
+import { foundryProgram } from './foundry.ts'
+
+/** Gas by function name. `submitResponsesEach` is a twentieth of one transaction with twenty answers. */
+export type GasFigures = Record<string, bigint>
+
+/** Bytes on chain of a usual request (ECIES of 271 bytes of JSON) and of a usual answer (request id, ECIES of 172). */
+const requestLength = 368
+const responseLength = 277
+
+/** Most gas that may be used, by function; what is not named has no limit. */
+const limits: Readonly<Record<string, bigint>> = {
+  submitRequest: 300_000n,
+  submitResponse: 140_000n,
+  submitResponses: 140_000n,
+  submitResponsesEach: 120_000n,
+}
+
+const snapshotFile = join(import.meta.dirname, 'gas-snapshot.json')
+const secp256k1Generator =
+  '0x0479be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8'
+
+async function main(argv: readonly string[]): Promise<number> {
+  await using node = await startAnvil()
+  const figures = await measure(createChain(node.url))
+  const problems = [...missingFunctions(figures), ...overLimit(figures)]
+  const text = `${JSON.stringify(figures, (_, value) => (typeof value === 'bigint' ? Number(value) : value), 2)}\n`
+  if (argv.includes('--check')) problems.push(...differences(JSON.parse(readFileSync(snapshotFile, 'utf8')), figures))
+  else {
+    for (const [name, gas] of Object.entries(figures)) console.log(`${name.padEnd(26)}${String(gas).padStart(9)}`)
+    writeFileSync(snapshotFile, text)
+  }
+  for (const problem of problems) console.error(problem)
+  return problems.length === 0 ? 0 : 1
+}
+
+/** Runs every function once, each in the state named beside it. The order is the order of the snapshot. */
+async function measure(chain: Chain): Promise<GasFigures> {
+  const [broker, host, other] = [chain.account('broker'), chain.account('host'), chain.account('other')]
+  const nft = await chain.deploy(host, accessCredentialNftAbi, accessCredentialNftBytecode)
+  const otherNft = await chain.deploy(other, accessCredentialNftAbi, accessCredentialNftBytecode)
+  return {
+    ...(await measureRequests(chain, { broker, host, other, nft, otherNft })),
+    ...(await measureRegistry(chain, { broker, host, other })),
+    // The first token of the contract and of its holder.
+    mint: await chain.send(host, nft, accessCredentialNftAbi, 'mint', [other.address]),
+  }
+}
+
+type Cast = { broker: PrivateKeyAccount; host: PrivateKeyAccount; other: PrivateKeyAccount }
+
+async function measureRequests(
+  chain: Chain,
+  { broker, host, other, nft, otherNft }: Cast & { nft: Address; otherNft: Address },
+): Promise<GasFigures> {
+  const abi = brokerRequestsAbi
+  const contract = await chain.deploy(broker, abi, brokerRequestsBytecode)
+  const send = (from: PrivateKeyAccount, name: string, args: readonly unknown[], value = 0n): Promise<bigint> =>
+    chain.send(from, contract, abi, name, args, value)
+  const digest = (id: bigint): Promise<unknown> => chain.read(contract, abi, 'requestDigest', [id])
+  const response = (id: number): Hex => bytes(`response ${id}`, responseLength)
+
+  // Another host's request comes first, so that the contract is one in use.
+  await send(other, 'submitRequest', [otherNft, bytes('request 1', requestLength)])
+  const gas: GasFigures = {}
+  // The wallet's first ever, of an NFT contract that never asked.
+  gas.submitRequest = await send(host, 'submitRequest', [nft, bytes('request 2', requestLength)])
+  gas.submitResponse = await send(broker, 'submitResponse', [2n, response(2)])
+  // One answer through the function for many.
+  gas.submitResponses = await send(broker, 'submitResponses', [[1n], [await digest(1n)], [response(1)]])
+  gas.submitResponsesEach = (await answerTwenty(chain, contract, broker, host)) / 20n
+  // By the host that owns the NFT contract; the broker pays a little less.
+  gas.releaseAllocation = await send(host, 'releaseAllocation', [nft])
+  // One request that ran out of time.
+  await send(host, 'submitRequest', [nft, bytes('request 23', requestLength)])
+  await chain.wait(25 * 3600)
+  gas.markExpired = await send(other, 'markExpired', [[23n]])
+  gas.setRequestExpirationTime = await send(broker, 'setRequestExpirationTime', [3600n])
+  // From 0, as in all below.
+  gas.setTotalCapacity = await send(broker, 'setTotalCapacity', [255n])
+  gas.setRequestFee = await send(broker, 'setRequestFee', [parseEther('0.001')])
+  await send(host, 'submitRequest', [nft, bytes('request 24', requestLength)], parseEther('0.001'))
+  gas.withdraw = await send(broker, 'withdraw', [broker.address])
+  gas.transferOwnership = await send(broker, 'transferOwnership', [other.address])
+  gas.acceptOwnership = await send(other, 'acceptOwnership', [])
+  return gas
+}
+
+/** Gas of one transaction that answers twenty hosts. */
+async function answerTwenty(
+  chain: Chain,
+  contract: Address,
+  broker: PrivateKeyAccount,
+  host: PrivateKeyAccount,
+): Promise<bigint> {
+  const abi = brokerRequestsAbi
+  const ids: bigint[] = []
+  for (let id = 3; id < 23; id++) {
+    const nft = await chain.deploy(host, accessCredentialNftAbi, accessCredentialNftBytecode)
+    await chain.send(host, contract, abi, 'submitRequest', [nft, bytes(`request ${id}`, requestLength)])
+    ids.push(BigInt(id))
+  }
+  const digests = await Promise.all(ids.map(id => chain.read(contract, abi, 'requestDigest', [id])))
+  const responses = ids.map(id => bytes(`response ${id}`, responseLength))
+  return chain.send(broker, contract, abi, 'submitResponses', [ids, digests, responses])
+}
+
+async function measureRegistry(chain: Chain, { broker, host, other }: Cast): Promise<GasFigures> {
+  const contract = await chain.deploy(broker, brokerRegistryAbi, brokerRegistryBytecode)
+  const send = (from: PrivateKeyAccount, name: string, args: readonly unknown[]): Promise<bigint> =>
+    chain.send(from, contract, brokerRegistryAbi, name, args)
+  const requests = (n: number): Address => `0x${String(n).padStart(40, '0')}`
+  const registration = [host.address, requests(1), secp256k1Generator, 'eu-west', 0n] as const
+  return {
+    registerBroker: await send(broker, 'registerBroker', registration),
+    updateEncryptionPubkey: await send(host, 'updateEncryptionPubkey', [secp256k1Generator]),
+    updateRegion: await send(host, 'updateRegion', ['eu-east']),
+    updateCapacity: await send(host, 'updateCapacity', [255n]),
+    updateLoad: await send(host, 'updateLoad', [1n]),
+    updateRequestsContract: await send(host, 'updateRequestsContract', [requests(2)]),
+    deactivate: await send(host, 'deactivate', []),
+    activate: await send(host, 'activate', []),
+    rotateOperator: await send(host, 'rotateOperator', [other.address]),
+    removeBroker: await send(broker, 'removeBroker', [1n]),
+  }
+}
+
+/** A message for each state-changing function of ours that has no figure. */
+function missingFunctions(figures: GasFigures): string[] {
+  // renounceOwnership of BrokerRequests always reverts; of BrokerRegistry it is OpenZeppelin's, as transferOwnership.
+  const exempt = new Set(['renounceOwnership'])
+  const abi: Abi = [...brokerRequestsAbi, ...brokerRegistryAbi]
+  const names = new Set(
+    abi.flatMap(item =>
+      item.type === 'function' && item.stateMutability !== 'view' && item.stateMutability !== 'pure' ? [item.name] : [],
+    ),
+  )
+  return [...names]
+    .filter(name => figures[name] === undefined && !exempt.has(name))
+    .map(name => `${name}: not measured. Add it to contracts/gas.ts`)
+}
+
+function overLimit(figures: GasFigures): string[] {
+  return Object.entries(limits)
+    .filter(([name, limit]) => figures[name] === undefined || figures[name] > limit)
+    .map(([name, limit]) => `${name}: ${figures[name]} gas, limit ${limit}`)
+}
+
+function differences(committed: Readonly<Record<string, number>>, figures: GasFigures): string[] {
+  const names = new Set([...Object.keys(committed), ...Object.keys(figures)])
+  return [...names]
+    .filter(name => committed[name] !== (figures[name] === undefined ? undefined : Number(figures[name])))
+    .map(name => `${name}: ${figures[name]} gas, committed ${committed[name]}. Run: node contracts/gas.ts`)
+}
+
+/** `length` bytes that look like ciphertext and are the same at each run. */
+function bytes(seed: string, length: number): Hex {
+  return toHex(createHash('shake256', { outputLength: length }).update(seed).digest())
+}
+
+type Chain = {
+  /** A funded wallet with a key that follows from its name. */
+  account(name: string): PrivateKeyAccount
+  deploy(from: PrivateKeyAccount, abi: Abi, bytecode: Hex): Promise<Address>
+  /** Gas of the transaction, from its receipt; throws if it reverts. */
+  send(
+    from: PrivateKeyAccount,
+    to: Address,
+    abi: Abi,
+    functionName: string,
+    args: readonly unknown[],
+    value?: bigint,
+  ): Promise<bigint>
+  read(to: Address, abi: Abi, functionName: string, args: readonly unknown[]): Promise<unknown>
+  /** Lets the chain's clock advance. */
+  wait(seconds: number): Promise<void>
+}
+
+function createChain(url: string): Chain {
+  const client = createTestClient({ mode: 'anvil', chain: foundry, transport: http(url), pollingInterval: 10 })
+    .extend(publicActions)
+    .extend(walletActions)
+  const funded = new Set<Address>()
+  const fund = async (account: PrivateKeyAccount): Promise<PrivateKeyAccount> => {
+    if (!funded.has(account.address)) await client.setBalance({ address: account.address, value: parseEther('100') })
+    funded.add(account.address)
+    return account
+  }
+  return {
+    account: name => privateKeyToAccount(toHex(createHash('sha256').update(`gas ${name}`).digest())),
+    async deploy(from, abi, bytecode) {
+      const hash = await client.deployContract({ account: await fund(from), abi, bytecode, gas: 10_000_000n })
+      return (await client.waitForTransactionReceipt({ hash })).contractAddress!
+    },
+    async send(from, address, abi, functionName, args, value = 0n) {
+      const call = { account: await fund(from), address, abi, functionName, args, value, gas: 10_000_000n }
+      const receipt = await client.waitForTransactionReceipt({ hash: await client.writeContract(call) })
+      if (receipt.status !== 'success') throw new Error(`${functionName} reverted in the gas run`)
+      return receipt.gasUsed
+    },
+    read: (address, abi, functionName, args) => client.readContract({ address, abi, functionName, args }),
+    async wait(seconds) {
+      await client.increaseTime({ seconds })
+    },
+  }
+}
+
+/** A fresh anvil on a free port of 127.0.0.1; disposing of it ends the process. */
+async function startAnvil(): Promise<AsyncDisposable & { url: string }> {
+  const program = foundryProgram('anvil')
+  const child = spawn(program, ['--port', '0', '--hardfork', 'osaka'], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const ended = once(child, 'exit')
+  for await (const line of createInterface(child.stdout)) {
+    const url = /^Listening on (\S+)/.exec(line)?.[1]
+    if (url === undefined) continue
+    child.stdout.resume()
+    return {
+      url: `http://${url}`,
+      async [Symbol.asyncDispose]() {
+        child.kill()
+        await ended
+      },
+    }
+  }
+  throw new Error(`${program} ended before it listened`)
+}
+
+if (import.meta.main) process.exitCode = await main(process.argv.slice(2))
