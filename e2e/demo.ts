@@ -1,0 +1,96 @@
+// `npm run demo`: the broker's whole path on a network of namespaces, told as it happens. See e2e/README.md.
+import { dirname, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { createLab } from '@blockhost/testkit/lab.ts'
+import { startChain } from './demo/chain.ts'
+import type { Demo, Stage } from './demo/context.ts'
+import { deploy } from './demo/steps/deploy.ts'
+import { heal } from './demo/steps/heal.ts'
+import { isolation } from './demo/steps/isolation.ts'
+import { lease } from './demo/steps/lease.ts'
+import { reach } from './demo/steps/reach.ts'
+import { rekey } from './demo/steps/rekey.ts'
+import { release } from './demo/steps/release.ts'
+import { reorg } from './demo/steps/reorg.ts'
+import { unused } from './demo/steps/unused.ts'
+import { createStory, type Story, writeRecord } from './demo/story.ts'
+
+const recordFile = resolve(import.meta.dirname, '../build/demo.json')
+
+const steps: readonly [name: string, headline: string, work: (demo: Demo) => Promise<string>][] = [
+  ['lease', 'two hosts behind NAT ask for IPv6 prefixes on chain and set their tunnels up', lease],
+  ['reach', 'a server on the internet reaches a VM behind each of them', reach],
+  ['isolation', 'one host neither reaches the other through the broker nor speaks in its name', isolation],
+  ['rekey', 'a host changes its WireGuard key and keeps its prefix', rekey],
+  ['heal', 'the broker dies and loses all it set up; its next start puts it back', heal],
+  ['unused', 'a lease whose tunnel never comes up is taken back', unused],
+  ['reorg', 'the chain drops a request that was answered; its lease is undone', reorg],
+  ['release', 'both hosts give their prefixes back', release],
+]
+
+const deployHeadline = 'an operator puts a broker on chain and starts it'
+
+async function run(story: Story, signal: AbortSignal): Promise<boolean> {
+  await using lab = await createLab()
+  signal.addEventListener('abort', () => void lab[Symbol.asyncDispose]())
+  story.tell('lab', 'ten machines: internet, upstream, carrier, broker, two NATs, two hosts, two VMs')
+  await using chain = await startChain(lab)
+  story.tell('lab', `chain ${chain.chainId} (anvil) at ${chain.rpcUrl}`)
+  const demo = await firstStep({ lab, chain, story })
+  if (demo === undefined) return false
+  await using broker = demo.broker
+  for (const [name, headline, work] of steps) {
+    if (signal.aborted) return false
+    if (await story.step(name, headline, () => work(demo))) continue
+    if (!signal.aborted) story.complain(['', 'The daemon’s last lines:', ...broker.log().slice(-25)])
+    return false
+  }
+  return true
+}
+
+async function firstStep(stage: Stage): Promise<Demo | undefined> {
+  let demo: Demo | undefined
+  await stage.story.step('deploy', deployHeadline, async () => {
+    const done = await deploy(stage)
+    demo = done.demo
+    return done.detail
+  })
+  return demo
+}
+
+async function main(): Promise<number> {
+  // The broker is all there is to show today; the option says so for good.
+  parseArgs({ options: { 'broker-only': { type: 'boolean' } } })
+  // The shipped commands find the Node that runs this.
+  process.env.PATH = `${dirname(process.execPath)}:${process.env.PATH ?? ''}`
+  const story = createStory(process.stdout, process.env)
+  const interrupted = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => interrupted.abort(name))
+  const startedAt = performance.now()
+  story.title('BlockHost: two hosts behind NAT get public IPv6 from a broker, on chain')
+  const ok = await run(story, interrupted.signal).catch(error => {
+    if (!interrupted.signal.aborted)
+      story.complain([error instanceof Error ? (error.stack ?? error.message) : `${error}`])
+    return false
+  })
+  writeRecord(recordFile, ok, story.steps)
+  const seconds = ((performance.now() - startedAt) / 1000).toFixed(1)
+  if (interrupted.signal.aborted) {
+    story.title(`\nStopped by ${interrupted.signal.reason}; everything it started is gone.`)
+    return 130
+  }
+  story.title(
+    ok
+      ? `\nAll ${story.steps.length} steps passed in ${seconds} s; build/demo.json has the figures.`
+      : `\nFailed after ${seconds} s.`,
+  )
+  return ok ? 0 : 1
+}
+
+if (import.meta.main)
+  try {
+    process.exitCode = await main()
+  } catch (error) {
+    console.error(`demo: ${error instanceof Error ? error.message : error}`)
+    process.exitCode = 2
+  }
