@@ -15,11 +15,14 @@ import {
   type Abi,
   type Address,
   createTestClient,
+  encodeDeployData,
+  encodeFunctionData,
   type Hex,
   http,
   type PrivateKeyAccount,
   parseEther,
   publicActions,
+  type TransactionReceipt,
   toHex,
   walletActions,
 } from 'viem'
@@ -206,7 +209,7 @@ type Chain = {
 }
 
 function createChain(url: string): Chain {
-  const client = createTestClient({ mode: 'anvil', chain: foundry, transport: http(url), pollingInterval: 10 })
+  const client = createTestClient({ mode: 'anvil', chain: foundry, transport: http(url) })
     .extend(publicActions)
     .extend(walletActions)
   const funded = new Set<Address>()
@@ -215,17 +218,24 @@ function createChain(url: string): Chain {
     funded.add(account.address)
     return account
   }
+  const execute = async (transaction: {
+    account: PrivateKeyAccount
+    to?: Address
+    data: Hex
+    value?: bigint
+  }): Promise<TransactionReceipt> => {
+    const receipt = await client.sendTransactionSync({ ...transaction, gas: 10_000_000n })
+    if (receipt.status !== 'success') throw new Error(`reverted in the gas run: ${transaction.data.slice(0, 10)}`)
+    return receipt
+  }
   return {
     account: name => privateKeyToAccount(toHex(createHash('sha256').update(`gas ${name}`).digest())),
     async deploy(from, abi, bytecode) {
-      const hash = await client.deployContract({ account: await fund(from), abi, bytecode, gas: 10_000_000n })
-      return (await client.waitForTransactionReceipt({ hash })).contractAddress!
+      return (await execute({ account: await fund(from), data: encodeDeployData({ abi, bytecode }) })).contractAddress!
     },
-    async send(from, address, abi, functionName, args, value = 0n) {
-      const call = { account: await fund(from), address, abi, functionName, args, value, gas: 10_000_000n }
-      const receipt = await client.waitForTransactionReceipt({ hash: await client.writeContract(call) })
-      if (receipt.status !== 'success') throw new Error(`${functionName} reverted in the gas run`)
-      return receipt.gasUsed
+    async send(from, to, abi, functionName, args, value = 0n) {
+      const data = encodeFunctionData({ abi, functionName, args })
+      return (await execute({ account: await fund(from), to, data, value })).gasUsed
     },
     read: (address, abi, functionName, args) => client.readContract({ address, abi, functionName, args }),
     async wait(seconds) {
