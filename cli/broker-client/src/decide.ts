@@ -48,8 +48,8 @@ export type Situation<Lease> = {
   readonly minedNonce: number
   /** `undefined` when the NFT contract has no live request. */
   readonly mapped: MappedRequest<Lease> | undefined
-  /** Our journal: absent, prepared (key made, nothing signed), or signed (may have been sent). */
-  readonly intent: { readonly txNonce: number | undefined; readonly refusedId: bigint | undefined } | undefined
+  /** Our journal: a transaction was signed and may have been sent. `refusedId`: the request whose answer an earlier run refused. */
+  readonly intent: { readonly txNonce: number; readonly refusedId: bigint | undefined } | undefined
   /** Whether `broker-allocation.json` holds the WireGuard key that belongs to the mapped request. */
   readonly savedKeyFits: boolean
   /** How often this run may still ask again after its request died. */
@@ -93,7 +93,7 @@ export type FailReason = 'answer-invalid' | 'rejected' | 'kept-dying' | 'renew-b
 
 /** Returns the next action. Total: any combination of facts gives one. */
 export function decide<Lease>(s: Situation<Lease>): Action<Lease> {
-  if (s.intent?.txNonce === undefined) return decideUnsent(s)
+  if (s.intent === undefined) return decideUnsent(s)
   if (s.mapped?.isOurs) return decideOurs(s, s.mapped)
   if (s.minedNonce <= s.intent.txNonce) return { do: 'resend' }
   return askAgain(s, s.mapped === undefined ? 'gone' : 'superseded')
@@ -117,6 +117,7 @@ function decideOurs<Lease>(s: Situation<Lease>, mapped: MappedRequest<Lease>): A
       if (s.now <= mapped.expiresAt) return { do: 'wait-answer', id, expiresAt: mapped.expiresAt }
       return askAgain(s, 'out-of-time')
     case 'rejected':
+      if (s.intent?.refusedId === id) return askAgain(s, 'refused-answer')
       return { do: 'fail', because: 'rejected', id, detail: 'the broker rejected it on chain' }
     case 'expired':
       return askAgain(s, 'out-of-time')
@@ -148,7 +149,7 @@ function askAgain<Lease>(s: Situation<Lease>, because: SubmitReason): Action<Lea
 function decideBlocked<Lease>(s: Situation<Lease>, mapped: MappedRequest<Lease>): Action<Lease> {
   const { id, expiresAt } = mapped
   if (mapped.status === 'pending' && s.now > expiresAt) return { do: 'mark-expired', id }
-  if (s.purpose === 'renew' && s.intent?.txNonce === undefined && mapped.status === 'approved')
+  if (s.purpose === 'renew' && s.intent === undefined && mapped.status === 'approved')
     return { do: 'fail', because: 'renew-blocked', id, detail: 'first-generation contracts take no second request' }
   return { do: 'wait-release', id, because: blockReason(mapped), expiresAt }
 }

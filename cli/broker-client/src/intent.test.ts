@@ -12,7 +12,7 @@ const path = join(folder, 'broker-request.json')
 after(() => rmSync(folder, { recursive: true }))
 
 const keys = generateKeyPair()
-const prepared: Intent = {
+const fresh: Intent = {
   version: 1,
   purpose: 'request',
   created_at: '2026-11-20T06:45:03.000Z',
@@ -25,9 +25,6 @@ const prepared: Intent = {
   wg_private_key: keys.privateKey,
   wg_public_key: keys.publicKey,
   payload: '0x04aabb',
-}
-const sent: Intent = {
-  ...prepared,
   transaction: {
     hash: `0x${'12'.repeat(32)}`,
     raw: '0x02ff',
@@ -38,15 +35,14 @@ const sent: Intent = {
     signed_at: 1_700_000_000_000,
     replacements: 0,
   },
-  request_id: 7n,
-  refused_id: 6n,
 }
+const sent: Intent = { ...fresh, request_id: 7n, refused_id: 6n }
 
 describe('openIntentStore', () => {
   it('finds what was saved, with every digit', () => {
     const store = openIntentStore(folder)
     assert.equal(store.find(), undefined)
-    for (const intent of [prepared, sent]) {
+    for (const intent of [fresh, sent]) {
       store.save(intent)
       assert.deepEqual(store.find(), intent)
     }

@@ -36,18 +36,16 @@ const schema = z.object({
   wg_private_key: key,
   wg_public_key: key,
   payload: hex,
-  transaction: z
-    .object({
-      hash: hex,
-      raw: hex,
-      nonce: z.int().nonnegative(),
-      gas_limit: wei,
-      value_wei: wei,
-      fees,
-      signed_at: z.int(),
-      replacements: z.int().nonnegative(),
-    })
-    .optional(),
+  transaction: z.object({
+    hash: hex,
+    raw: hex,
+    nonce: z.int().nonnegative(),
+    gas_limit: wei,
+    value_wei: wei,
+    fees,
+    signed_at: z.int(),
+    replacements: z.int().nonnegative(),
+  }),
   request_id: id.optional(),
   refused_id: id.optional(),
 })
@@ -58,7 +56,7 @@ type File = z.infer<typeof schema>
 export type Intent = Readonly<File>
 
 /** The signed transaction of an {@link Intent}: sent perhaps, never signed again with another nonce while it may be mined. */
-export type IntentTransaction = NonNullable<Intent['transaction']>
+export type IntentTransaction = Intent['transaction']
 
 /** Where intents are kept. */
 export type IntentStore = {
