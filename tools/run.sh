@@ -35,13 +35,15 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
 
 missing=''
+ldconfig -p | grep -q libatomic.so.1 || missing=libatomic1 # Node 26 is linked with it
 for pair in $debian; do
   command -v "${pair#*:}" >/dev/null 2>&1 || missing="$missing ${pair%%:*}"
 done
 missing=${missing# }
 
+[ -z "$missing" ] || why="${why:+$why, and }the Debian packages $missing have to be installed"
 if [ -n "$why" ] && [ "$(id -u)" -ne 0 ]; then
-  fail "npm run $what needs root: $why${missing:+, and has to install the Debian packages $missing}; as root, or with sudo, it works"
+  fail "npm run $what needs root: $why"
 fi
 
 # 2. npm packages: exactly those of the lockfile. The stamp inside node_modules says which lockfile it was made from.

@@ -13,6 +13,8 @@ type Stage = {
   argv: readonly string[]
   /** Folder it runs in, relative to the root. Default: the root. */
   cwd?: string
+  /** Done before it starts. */
+  prepare?: () => void
   /** Reads from the output and exit status what passed and failed. */
   count: (output: string, status: number) => Counts
   /** Also part of `npm run check`. */
@@ -23,6 +25,7 @@ type Stage = {
   failure?: (output: string) => string
 }
 
+const demoRecord = 'build/demo.json'
 const bin = (name: string) => `node_modules/.bin/${name}`
 const isTest = (path: string) => !path.includes('node_modules')
 const unitTests = () => globSync(['{packages,services,cli,contracts,tools,bench}/**/*.test.ts']).filter(isTest).sort()
@@ -30,7 +33,13 @@ const endToEndTests = () => globSync(['e2e/**/*.test.ts']).filter(isTest).sort()
 
 function stages(): readonly Stage[] {
   return [
-    { name: 'format', what: 'format and lint', argv: [bin('biome'), 'ci', '--colors=off', '.'], count: one, check: true },
+    {
+      name: 'format',
+      what: 'format and lint',
+      argv: [bin('biome'), 'ci', '--colors=off', '.'],
+      count: one,
+      check: true,
+    },
     { name: 'types', what: 'types', argv: [bin('tsc'), '-p', '.'], count: one, check: true },
     {
       name: 'abi',
@@ -72,7 +81,14 @@ function stages(): readonly Stage[] {
       show: /^[✔✖﹣] /,
       failure: failingTests,
     },
-    { name: 'demo', what: 'the story of npm run demo', argv: ['node', 'e2e/demo.ts'], count: ofDemo, show: /^ ?[✔✖] / },
+    {
+      name: 'demo',
+      what: 'the story of npm run demo',
+      argv: ['node', 'e2e/demo.ts'],
+      prepare: () => rmSync(demoRecord, { force: true }),
+      count: ofDemo,
+      show: /^ ?[✔✖] /,
+    },
     {
       name: 'simulate',
       what: 'the broker against a simulated world, 200 seeds',
@@ -119,6 +135,7 @@ function close({ passed, failed, skipped }: Counts, durationMs: number): void {
 async function run(stage: Stage): Promise<Counts> {
   console.log(`▶ ${stage.name.padEnd(9)} ${stage.what}`)
   const startedAt = performance.now()
+  stage.prepare?.()
   const { output, status } = await execute(stage)
   const counts = stage.count(output, status)
   // A stage that counted no failure but ended badly (a crash, a signal), or ran nothing, has failed all the same.
@@ -180,9 +197,8 @@ function ofForge(output: string): Counts {
 }
 
 function ofDemo(_output: string, status: number): Counts {
-  const file = 'build/demo.json'
-  if (!existsSync(file)) return one('', status)
-  const { steps } = JSON.parse(readFileSync(file, 'utf8')) as { steps: readonly { ok: boolean }[] }
+  if (!existsSync(demoRecord)) return one('', status)
+  const { steps } = JSON.parse(readFileSync(demoRecord, 'utf8')) as { steps: readonly { ok: boolean }[] }
   const passed = steps.filter(step => step.ok).length
   return { passed, failed: steps.length - passed, skipped: 0 }
 }
@@ -204,7 +220,4 @@ function indent(text: string): string {
   return text.trimEnd().replace(/^(?=.)/gm, '    ')
 }
 
-if (import.meta.main) {
-  rmSync('build/demo.json', { force: true })
-  process.exitCode = await main()
-}
+if (import.meta.main) process.exitCode = await main()
