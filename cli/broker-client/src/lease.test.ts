@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { type Prefix, parsePrefix } from '@blockhost/net/prefix.ts'
 import fc from 'fast-check'
-import { hostAddress, type LeaseFields, leaseTexts, parseLease } from './lease.ts'
+import { hostAddress, type LeaseFields, leaseTexts, parseLease, routableGateway } from './lease.ts'
 
 const key = 'AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8='
 const fields = {
@@ -49,6 +49,7 @@ describe('parseLease', () => {
     assert.equal(problem({}, upstream), 'accepted')
     assert.match(problem({ prefix: '2001:db8:1:3::100/120' }, upstream), /outside of 2001:db8:1:2::\/64/)
     assert.match(problem({ prefix: '2001:db8:1::/48', gateway: '2001:db8:9::1' }, upstream), /outside/)
+    assert.match(problem({ gateway: '2001:db8:1:3::1' }, upstream), /^gateway .* outside/)
   })
 
   it('refuses host bits, other families and text around', () => {
@@ -152,6 +153,19 @@ describe('parseLease', () => {
         },
       ),
     )
+  })
+})
+
+describe('routableGateway', () => {
+  it('is the gateway where it is near what is leased', () => {
+    const gatewayOf = (gateway: string) => {
+      const parsed = parseLease({ ...fields, gateway }, anywhere)
+      assert.ok(parsed.ok)
+      return routableGateway(parsed.value)
+    }
+    assert.equal(gatewayOf('2001:db8:1:2::2'), '2001:db8:1:2::2')
+    assert.equal(gatewayOf('2001:db8:ffff::1'), '2001:db8:ffff::1')
+    assert.equal(gatewayOf('2001:4860:4860::8888'), undefined)
   })
 })
 

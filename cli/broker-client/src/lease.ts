@@ -33,7 +33,7 @@ export type LeaseFields = {
   readonly dnsZone?: unknown
 }
 
-/** The prefix must lie in here where it is known. */
+/** Prefix and gateway must lie in here where it is known. */
 export type LeaseRules = { readonly expectUpstream: Prefix | undefined }
 
 /** Longest and shortest prefix anyone leases. A broker that answers `::/0` wants the host's whole traffic. */
@@ -46,7 +46,7 @@ const unicast = [parsePrefix('2000::/3')!, parsePrefix('fc00::/7')!]
 export function parseLease(fields: LeaseFields, rules: LeaseRules): Parsed<Lease> {
   const prefix = readPrefix(fields.prefix, rules)
   if (!prefix.ok) return prefix
-  const gateway = readGateway(fields.gateway, prefix.value)
+  const gateway = readGateway(fields.gateway, prefix.value, rules)
   if (!gateway.ok) return gateway
   const brokerPubkey = readKey(fields.brokerPubkey)
   if (!brokerPubkey.ok) return brokerPubkey
@@ -66,6 +66,14 @@ export function parseLease(fields: LeaseFields, rules: LeaseRules): Parsed<Lease
 /** Returns the host's own address in its prefix: the second one, as in the first generation; of a /128 the only one. */
 export function hostAddress(prefix: Prefix): string {
   return formatAddress(addressAt(prefix, prefix.length === 128 ? 0n : 1n))
+}
+
+/**
+ * Returns the broker's address if the host may have a route to it beside the leased prefix. A broker whose address is far from what it leases
+ * (no 32 bits in common, the size of a provider) could draw the host's traffic to anybody's address into the tunnel; it is pinged from the leased address only.
+ */
+export function routableGateway(lease: Lease): string | undefined {
+  return lease.gateway >> 96n === lease.prefix.network >> 96n ? formatAddress(lease.gateway) : undefined
 }
 
 /** Returns the members of the lease as text, in the spelling of the files: canonical, ready to be compared or written. */
@@ -99,11 +107,13 @@ function readPrefix(value: unknown, rules: LeaseRules): Parsed<Prefix> {
   return parsedOk(prefix)
 }
 
-function readGateway(value: unknown, prefix: Prefix): Parsed<bigint> {
+function readGateway(value: unknown, prefix: Prefix, { expectUpstream }: LeaseRules): Parsed<bigint> {
   const gateway = typeof value === 'string' ? parseAddress(value) : undefined
   if (gateway === undefined) return malformed('gateway is not an IPv6 address')
   if (!isUnicast(gateway)) return malformed(`gateway ${formatAddress(gateway)} is not a unicast address`)
   if (contains(prefix, gateway)) return malformed(`gateway ${formatAddress(gateway)} lies inside the leased prefix`)
+  if (expectUpstream !== undefined && !contains(expectUpstream, gateway))
+    return malformed(`gateway ${formatAddress(gateway)} is outside of ${formatPrefix(expectUpstream)}`)
   return parsedOk(gateway)
 }
 

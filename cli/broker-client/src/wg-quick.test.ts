@@ -9,6 +9,7 @@ const input: WgQuickInput = {
   privateKey: key,
   hostAddress: '2001:db8:1:2::101',
   prefix: '2001:db8:1:2::100/120',
+  gateway: '2001:db8:1:2::2',
   brokerPubkey: key,
   brokerEndpoint: '198.51.100.1:51820',
   forwarding: true,
@@ -29,6 +30,7 @@ MTU = 1420
 Table = off
 PostUp = ip -6 route replace unreachable 2001:db8:1:2::100/120 dev lo metric 2147483647
 PostUp = ip -6 route replace default dev %i table ${table}
+PostUp = ip -6 route replace 2001:db8:1:2::2/128 dev %i src 2001:db8:1:2::101
 PostUp = ip -6 rule del pref 5200 from 2001:db8:1:2::100/120 to 2001:db8:1:2::100/120 table main 2>/dev/null || true
 PostUp = ip -6 rule add pref 5200 from 2001:db8:1:2::100/120 to 2001:db8:1:2::100/120 table main
 PostUp = ip -6 rule del pref 5201 from 2001:db8:1:2::100/120 table ${table} 2>/dev/null || true
@@ -52,6 +54,10 @@ PersistentKeepalive = 25
   it('leaves the main default route alone unless asked', () => {
     assert.doesNotMatch(renderWgQuick(input), /default dev %i(?! table)/)
     assert.match(renderWgQuick({ ...input, defaultRoute: true }), /default dev %i metric 65535$/m)
+  })
+
+  it('routes nothing to a gateway that it was not given', () => {
+    assert.doesNotMatch(renderWgQuick({ ...input, gateway: undefined }), /2001:db8:1:2::2\//)
   })
 
   it('leaves forwarding alone when told to', () => {

@@ -1,8 +1,8 @@
 /**
  * The host's `wg-quick(8)` file. Pure.
  *
- * Only packages *from* the leased prefix go into the tunnel (RFC 3704's egress side: the host's own provider would drop them). The host's other
- * routes stay as they are, so a default route that exists neither breaks `wg-quick up` nor is broken by it.
+ * Only packets *from* the leased prefix go into the tunnel (the host's own provider would drop them: BCP 38), and those to the broker's own address.
+ * The host's other routes stay as they are, so a default route that exists neither breaks `wg-quick up` nor is broken by it.
  */
 import { BlockHostError } from '@blockhost/kit/errors.ts'
 
@@ -15,6 +15,8 @@ export type WgQuickInput = {
   readonly hostAddress: string
   /** Leased prefix, CIDR. */
   readonly prefix: string
+  /** The broker's own address, when the host may have a route to it for pings; `undefined`: none. */
+  readonly gateway: string | undefined
   readonly brokerPubkey: string
   /** `host:port`, `[v6]:port`. */
   readonly brokerEndpoint: string
@@ -81,11 +83,12 @@ export function undoCommands(prefix: string, table: number): string[][] {
   ]
 }
 
-function routeCommands({ prefix, wgInterface, defaultRoute }: WgQuickInput): string[] {
+function routeCommands({ prefix, wgInterface, gateway, hostAddress, defaultRoute }: WgQuickInput): string[] {
   return [
     // What no VM uses is answered here; it neither leaves by the host's own uplink nor bounces back to the broker.
     `ip -6 route replace ${unusedRoute(prefix).join(' ')}`,
     `ip -6 route replace default dev %i table ${routingTable(wgInterface)}`,
+    ...(gateway === undefined ? [] : [`ip -6 route replace ${gateway}/128 dev %i src ${hostAddress}`]),
     ...(defaultRoute ? ['ip -6 route replace default dev %i metric 65535'] : []),
   ]
 }
@@ -125,6 +128,7 @@ const alphabets: Readonly<Record<string, RegExp>> = {
   privateKey: /^[A-Za-z0-9+/]{43}=$/,
   hostAddress: /^[0-9a-f:.]{2,45}$/,
   prefix: /^[0-9a-f:.]{2,45}\/[0-9]{1,3}$/,
+  gateway: /^[0-9a-f:.]{2,45}$/,
   brokerPubkey: /^[A-Za-z0-9+/]{43}=$/,
   brokerEndpoint: /^[A-Za-z0-9.:[\]-]{3,261}$/,
   advertisedUplinks: /^[a-zA-Z0-9_=+.-]{1,15}$/,
@@ -132,7 +136,7 @@ const alphabets: Readonly<Record<string, RegExp>> = {
 
 function check(input: WgQuickInput): void {
   for (const [field, alphabet] of Object.entries(alphabets))
-    for (const value of [input[field as keyof WgQuickInput]].flat())
+    for (const value of [input[field as keyof WgQuickInput] ?? []].flat())
       if (typeof value !== 'string' || !alphabet.test(value) || value.includes('\n'))
         throw new BlockHostError({
           code: 'BH_WG_QUICK_FIELD_INVALID',
