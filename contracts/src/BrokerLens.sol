@@ -25,8 +25,8 @@ contract BrokerLens {
     /// @dev EIP-170.
     uint256 private constant MAX_ANSWER = 24_576;
 
-    /// @dev Encoded size of a Snapshot with empty lists: offset, 14 words, two lengths.
-    uint256 private constant EMPTY_ANSWER = 17 * 32;
+    /// @dev Encoded size of a Snapshot with empty lists: offset, 12 words, two lengths.
+    uint256 private constant EMPTY_ANSWER = 15 * 32;
 
     /// @dev Encoded size of a RequestView with empty payload: offset, 11 words, length.
     uint256 private constant EMPTY_VIEW = 13 * 32;
@@ -50,13 +50,12 @@ contract BrokerLens {
         uint256 cursor,
         uint256 max,
         uint256[] memory watchIds,
-        uint256 knownBlock,
         address operator
     ) {
         if (requests.code.length == 0) revert IBrokerLens.NoContract(requests);
         if (watchIds.length > MAX_WATCHED) revert IBrokerLens.TooManyWatched(watchIds.length, MAX_WATCHED);
         IBrokerLens.Snapshot memory s;
-        _readBlock(s, knownBlock, operator);
+        _readBlock(s, operator);
         _readContract(s, IBrokerRequests(requests));
         s.watched = _watch(IBrokerRequests(requests), s.requestCount, watchIds);
         s.requests = _page(IBrokerRequests(requests), s, cursor, max);
@@ -66,10 +65,8 @@ contract BrokerLens {
         }
     }
 
-    function _readBlock(IBrokerLens.Snapshot memory s, uint256 knownBlock, address operator) private view {
+    function _readBlock(IBrokerLens.Snapshot memory s, address operator) private view {
         s.blockNumber = block.number;
-        s.parentHash = blockhash(block.number - 1);
-        s.knownBlockHash = blockhash(knownBlock);
         s.timestamp = block.timestamp;
         s.chainId = block.chainid;
         s.operatorBalance = operator.balance;
@@ -113,7 +110,7 @@ contract BrokerLens {
             watched[i].exists = true;
             watched[i].status = r.status;
             watched[i].digest = _digest(requests, r);
-            watched[i].mapped = requests.nftContractToRequestId(r.nftContract) == r.id;
+            watched[i].mappedId = requests.nftContractToRequestId(r.nftContract);
         }
     }
 

@@ -145,7 +145,17 @@ contract BrokerRequests is IBrokerRequests, AnswerSlot, Ownable2Step {
 
     /// @inheritdoc IBrokerRequests
     function releaseAllocation(address nftContract) external {
-        uint256 requestId = nftContractToRequestId[nftContract];
+        _release(nftContractToRequestId[nftContract], nftContract);
+    }
+
+    /// @inheritdoc IBrokerRequests
+    function releaseRequest(uint256 requestId) external {
+        address nftContract = _requests[requestId].state.nftContract;
+        if (nftContractToRequestId[nftContract] != requestId) revert NoAllocation(nftContract);
+        _release(requestId, nftContract);
+    }
+
+    function _release(uint256 requestId, address nftContract) private {
         if (requestId == 0) revert NoAllocation(nftContract);
         if (msg.sender != owner()) {
             address nftOwner = NftProbe.findOwner(nftContract);

@@ -8,8 +8,6 @@ import {IBrokerRequests} from "./IBrokerRequests.sol";
 /// by ABI: call with `data = creationCode || abi.encode(arguments)`, no `to`; decode as the result of `snapshot`.
 interface IBrokerLens {
     /// @param blockNumber Block the call ran in.
-    /// @param parentHash Hash of the block before it.
-    /// @param knownBlockHash Hash of `knownBlock`; zero when that is not among the 256 blocks before `blockNumber`.
     /// @param timestamp Unix seconds of that block.
     /// @param requestCount getRequestCount().
     /// @param releaseCount releaseCount(); 0 in generations 1 and 2, which do not count releases.
@@ -23,8 +21,6 @@ interface IBrokerLens {
     /// @param watched One per watchIds, in the same order.
     struct Snapshot {
         uint256 blockNumber;
-        bytes32 parentHash;
-        bytes32 knownBlockHash;
         uint256 timestamp;
         uint256 chainId;
         uint256 requestCount;
@@ -59,12 +55,13 @@ interface IBrokerLens {
     }
 
     /// @param exists Whether the contract has a request of this id; everything else is zero if not.
+    /// @param mappedId The live request of the same NFT contract: this one, a newer one, or 0 after a release.
     struct WatchView {
         uint256 id;
         bool exists;
         IBrokerRequests.RequestStatus status;
         bytes32 digest;
-        bool mapped;
+        uint256 mappedId;
     }
 
     /// @notice Nothing lives at this address in the block the call ran in.
@@ -80,14 +77,12 @@ interface IBrokerLens {
     /// @param cursor Highest request id already known; 0 at the start.
     /// @param max Requests wanted at most; any number.
     /// @param watchIds Requests whose state is wanted again; at most 120.
-    /// @param knownBlock A block whose hash the caller remembers.
     /// @param operator Wallet whose balance is wanted.
     function snapshot(
         address requests,
         uint256 cursor,
         uint256 max,
         uint256[] calldata watchIds,
-        uint256 knownBlock,
         address operator
     ) external view returns (Snapshot memory);
 }

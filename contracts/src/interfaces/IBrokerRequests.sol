@@ -102,6 +102,10 @@ interface IBrokerRequests {
     /// Only the owner (the broker) and the current `owner()` of the NFT contract.
     function releaseAllocation(address nftContract) external;
 
+    /// @notice The same, bound to a request: reverts with NoAllocation when the live request of its NFT contract is
+    /// another one, so that releasing an old lease can never hit a newer request.
+    function releaseRequest(uint256 requestId) external;
+
     /// @notice Ends requests that were not answered in time. Anyone. Ids that are unknown, not Pending or still in time
     /// are ignored.
     /// @param requestIds At most 256.

@@ -27,8 +27,8 @@ export function snapshotCall(
 ): RpcCall {
   if (query.watchIds.length > maxWatchIds)
     throw new RangeError(`a snapshot watches ${maxWatchIds} ids at most; ${query.watchIds.length} were given`)
-  const { requests, cursor, max, watchIds, knownBlock, operator } = query
-  const args = encode(lensArguments, [requests, cursor, BigInt(max), watchIds, knownBlock, operator])
+  const { requests, cursor, max, watchIds, operator } = query
+  const args = encode(lensArguments, [requests, cursor, BigInt(max), watchIds, operator])
   return { method: 'eth_call', params: [{ data: brokerLensBytecode + args.slice(2) }, blockTag] }
 }
 
@@ -44,8 +44,6 @@ export function decodeSnapshot(outcome: RpcOutcome, query: SnapshotQuery): Snaps
   const raw = decodeRaw(data)
   const snapshot: Snapshot = {
     blockNumber: raw.blockNumber,
-    parentHash: raw.parentHash,
-    knownBlockHash: raw.knownBlockHash,
     timestamp: toNumber(raw.timestamp, 'timestamp'),
     chainId: toNumber(raw.chainId, 'chain id'),
     requestCount: raw.requestCount,
@@ -67,7 +65,6 @@ const lensArguments = [
   { name: 'cursor', type: 'uint256' },
   { name: 'max', type: 'uint256' },
   { name: 'watchIds', type: 'uint256[]' },
-  { name: 'knownBlock', type: 'uint256' },
   { name: 'operator', type: 'address' },
 ] as const
 

@@ -35,16 +35,13 @@ export type WatchView = {
   /** One of {@link requestStatus}. */
   readonly status: number
   readonly digest: Hex
-  readonly mapped: boolean
+  /** The live request of the same NFT contract: this one, a newer one, or 0 after a release. */
+  readonly mappedId: bigint
 }
 
 /** The requests contract at one block; all values are of that block. Addresses are lower case. */
 export type Snapshot = {
   readonly blockNumber: bigint
-  /** Hash of the block before `blockNumber`. */
-  readonly parentHash: Hex
-  /** Hash of the block asked for as `knownBlock`; zero when it is not one of the 256 before `blockNumber`. */
-  readonly knownBlockHash: Hex
   /** Block time, Unix seconds. */
   readonly timestamp: number
   readonly chainId: number
@@ -76,19 +73,8 @@ export type SnapshotQuery = {
   readonly max: number
   /** Known requests whose state is wanted again; at most 120. */
   readonly watchIds: readonly bigint[]
-  /** A block whose hash the caller remembers, to notice reorgs. */
-  readonly knownBlock: bigint
   /** Wallet whose balance is wanted. */
   readonly operator: Address
-}
-
-/** One AllocationReleased event. */
-export type ReleaseEvent = {
-  readonly requestId: bigint
-  readonly nftContract: Address
-  /** The broker, or the owner of the NFT contract. */
-  readonly by: Address
-  readonly blockNumber: bigint
 }
 
 /** The daemon's only way to read the chain. */
@@ -100,6 +86,4 @@ export type ChainReader = {
    *   may be behind), `BH_REQUESTS_CONTRACT_UNSUPPORTED`, `BH_WRONG_CHAIN`.
    */
   snapshot(query: SnapshotQuery): Promise<Snapshot>
-  /** Lists the releases in the blocks `fromBlock`..`toBlock`, both included, oldest first. Throws as `snapshot` does. */
-  releases(query: { requests: Address; fromBlock: bigint; toBlock: bigint }): Promise<readonly ReleaseEvent[]>
 }

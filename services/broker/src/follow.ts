@@ -1,12 +1,18 @@
 import type { Outbox } from '@blockhost/chain/outbox.ts'
-import type { ChainReader, RequestView, Snapshot, WatchView } from '@blockhost/chain/snapshot.ts'
+import {
+  type ChainReader,
+  type RequestView,
+  requestStatus,
+  type Snapshot,
+  type WatchView,
+} from '@blockhost/chain/snapshot.ts'
 import type { Clock } from '@blockhost/kit/clock.ts'
 import type { Log } from '@blockhost/kit/log.ts'
 import type { Address } from 'viem'
 import { releaseOnChain } from './answers.ts'
 import type { DataplaneChange } from './dataplane.ts'
 import { grant, isBasis, takeBack, undo } from './effects.ts'
-import { type JudgeContext, judge, type OpenPayload, requestStatus } from './judge.ts'
+import { type JudgeContext, judge, type OpenPayload } from './judge.ts'
 import { observe } from './observe.ts'
 import type { RequestRow } from './requests.ts'
 import type { RestTimes, Store } from './store.ts'

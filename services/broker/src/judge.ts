@@ -1,4 +1,4 @@
-import type { RequestView } from '@blockhost/chain/snapshot.ts'
+import { type RequestView, requestStatus } from '@blockhost/chain/snapshot.ts'
 
 /** What a request asks for, after decryption and parsing. */
 export type Wish = {
@@ -61,9 +61,6 @@ export function judge(view: RequestView, context: JudgeContext): Verdict {
   const objection = objectionTo(opened.wish, view, context)
   return objection === undefined ? { kind: 'lease', wish: opened.wish } : { kind: 'refuse', reason: objection }
 }
-
-/** Status values of `BrokerRequests`. */
-export const requestStatus = { pending: 0, approved: 1, rejected: 2, expired: 3 } as const
 
 // The contract refuses an answer after the expiration; an answer takes a few blocks to be mined.
 const expiryMarginSeconds = 120

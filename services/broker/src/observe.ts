@@ -1,6 +1,5 @@
 import type { OutboxRow } from '@blockhost/chain/outbox.ts'
-import type { WatchView } from '@blockhost/chain/snapshot.ts'
-import { requestStatus } from './judge.ts'
+import { requestStatus, type WatchView } from '@blockhost/chain/snapshot.ts'
 import type { RequestRow } from './requests.ts'
 
 /**
