@@ -29,6 +29,8 @@ export type BrokerDeps = {
   readonly dataplane: Dataplane
   readonly clock: Clock
   readonly log: Log
+  /** Chance for the pauses after failures, in [0, 1); default `Math.random`. */
+  readonly random?: () => number
 }
 
 /** What one turn did. */
@@ -212,7 +214,7 @@ export function createBroker(initial: BrokerConfig, deps: BrokerDeps): Broker {
 
   function pauseMs(report: TurnReport, failures: number): number {
     const usual = config.onchain?.pollIntervalMs ?? 5000
-    if (failures > 0) return backoffMs(failures - 1, { baseMs: Math.min(usual, 2000), maxMs: 60_000 })
+    if (failures > 0) return backoffMs(failures - 1, { baseMs: Math.min(usual, 2000), maxMs: 60_000 }, deps.random)
     return report.busy ? Math.min(usual, config.onchain?.busyPollIntervalMs ?? usual) : usual
   }
 
