@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { DatabaseSync } from 'node:sqlite'
+import { outboxSchema } from '@blockhost/chain/outbox-store.ts'
 import { type Clock, isoTime } from '@blockhost/kit/clock.ts'
 import { BlockHostError, exitCodes } from '@blockhost/kit/errors.ts'
 import { openDatabase, transaction } from '@blockhost/kit/sqlite.ts'
@@ -94,6 +95,7 @@ export function openStore(
   const pool = createPool(poolConfig.upstreamPrefix, poolConfig.allocationSize)
   const db = openDatabase(path, [
     fresh => (isFirstGeneration(fresh) ? importFirstGeneration(fresh, schema, pool, clock) : fresh.exec(schema)),
+    old => old.exec(outboxSchema),
   ])
   const store = createStore(db, pool, clock)
   adoptPool(store, pool)
