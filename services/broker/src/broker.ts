@@ -1,7 +1,7 @@
 import type { Outbox } from '@blockhost/chain/outbox.ts'
 import type { ChainReader } from '@blockhost/chain/snapshot.ts'
 import { backoffMs, type Clock } from '@blockhost/kit/clock.ts'
-import { messageOf } from '@blockhost/kit/errors.ts'
+import { exitCodes, messageOf, toExitCode } from '@blockhost/kit/errors.ts'
 import type { Log } from '@blockhost/kit/log.ts'
 import type { Address } from 'viem'
 import { answerOpen, releaseOnChain } from './answers.ts'
@@ -206,10 +206,21 @@ export function createBroker(initial: BrokerConfig, deps: BrokerDeps): Broker {
   async function run(signal: AbortSignal): Promise<void> {
     for (let failures = 0; !signal.aborted; ) {
       const report = await turn()
+      throwIfHopeless(report)
       failures = report.chainError === undefined && report.dataplaneError === undefined ? 0 : failures + 1
       if (report.more && failures === 0) continue
       await clock.sleep(pauseMs(report, failures), signal)
     }
+  }
+
+  /** A configuration that never worked ends the daemon (exit 78) instead of being tried for ever. */
+  function throwIfHopeless(report: TurnReport): void {
+    const hasWorked = {
+      chain: chainState.lastPollAt !== undefined,
+      network: network.reconciledAt > Number.NEGATIVE_INFINITY,
+    }
+    if (!hasWorked.network && toExitCode(report.dataplaneError) === exitCodes.badConfig) throw report.dataplaneError
+    if (!hasWorked.chain && toExitCode(report.chainError) === exitCodes.badConfig) throw report.chainError
   }
 
   function pauseMs(report: TurnReport, failures: number): number {
@@ -306,6 +317,7 @@ function createFollowers(
       log: deps.log,
       openPayload,
       brokerPublicKey: deps.dataplane.publicKey,
+      leaseLimit: deps.dataplane.leaseLimit,
     }),
   )
 }

@@ -7,6 +7,7 @@ import {
   type WatchView,
 } from '@blockhost/chain/snapshot.ts'
 import type { Clock } from '@blockhost/kit/clock.ts'
+import { BlockHostError, exitCodes } from '@blockhost/kit/errors.ts'
 import type { Log } from '@blockhost/kit/log.ts'
 import type { Address } from 'viem'
 import { releaseOnChain } from './answers.ts'
@@ -27,6 +28,8 @@ export type FollowDeps = {
   readonly openPayload: OpenPayload
   readonly operator: Address
   readonly brokerPublicKey: string
+  /** Most leases that the network can carry. */
+  readonly leaseLimit: number
 }
 
 /** The part of the configuration that following needs; may change while it runs. */
@@ -109,6 +112,8 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
       counters.stale += 1
       return undefined
     }
+    if (snapshot.owner.toLowerCase() !== deps.operator.toLowerCase())
+      throw notOwner(contract, snapshot.owner, deps.operator)
     const isNewer = snapshot.blockNumber > head
     head = snapshot.blockNumber
     generation = snapshot.generation
@@ -298,6 +303,9 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     wish: { publicKey: string; serverPublicKey: string },
   ): DataplaneChange[] {
     const row = newRow(view, snapshot, 'leased', undefined)
+    const isFull =
+      store.leaseCount() >= deps.leaseLimit && store.findLease({ nftContract: row.nftContract }) === undefined
+    if (isFull) return refuse(view, snapshot, 'network-can-carry-no-more-leases')
     const granted = grant(store, {
       nftContract: row.nftContract,
       publicKey: wish.publicKey,
@@ -375,6 +383,16 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
   }
 
   return { contract, counters, generation: () => generation, poll }
+}
+
+function notOwner(contract: string, owner: Address, operator: Address): BlockHostError {
+  return new BlockHostError({
+    code: 'BH_NOT_CONTRACT_OWNER',
+    message: `The requests contract ${contract} belongs to ${owner}; the operator key is ${operator}, whose answers it refuses`,
+    hint: 'Correct onchain.requests_contract or onchain.private_key_file, or transfer the contract to the operator.',
+    fields: { contract, owner, operator },
+    exitCode: exitCodes.badConfig,
+  })
 }
 
 const maxAttempts = 3
