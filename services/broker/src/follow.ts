@@ -260,22 +260,25 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     const start = readCursor()
     const changes: DataplaneChange[] = []
     let cursor = start
+    noteFirstSeen(snapshot)
     for (const view of snapshot.requests) {
       if (view.id !== cursor + 1n || !isDeepEnough(view, snapshot, rules)) break
       changes.push(...decide(view, snapshot, rules))
-      firstSeen.delete(`${view.id}:${view.digest}`)
       cursor = view.id
     }
     if (cursor !== start) store.setState(cursorKey, String(cursor))
     return { changes, more: cursor !== start && cursor < snapshot.requestCount }
   }
 
+  /** All that wait are counted from now on, so that they do not wait one after the other. */
+  function noteFirstSeen(snapshot: Snapshot): void {
+    const waiting = snapshot.requests.map(seenKey)
+    for (const key of waiting) if (!firstSeen.has(key)) firstSeen.set(key, snapshot.blockNumber)
+    if (firstSeen.size > waiting.length) for (const key of firstSeen.keys()) if (!waiting.includes(key)) firstSeen.delete(key)
+  }
+
   function isDeepEnough(view: RequestView, snapshot: Snapshot, rules: FollowRules): boolean {
-    if (rules.confirmations === 0) return true
-    const key = `${view.id}:${view.digest}`
-    const first = firstSeen.get(key) ?? snapshot.blockNumber
-    firstSeen.set(key, first)
-    return snapshot.blockNumber - first >= BigInt(rules.confirmations)
+    return snapshot.blockNumber - firstSeen.get(seenKey(view))! >= BigInt(rules.confirmations)
   }
 
   function decide(view: RequestView, snapshot: Snapshot, rules: FollowRules): DataplaneChange[] {
@@ -393,6 +396,10 @@ function notOwner(contract: string, owner: Address, operator: Address): BlockHos
     fields: { contract, owner, operator },
     exitCode: exitCodes.badConfig,
   })
+}
+
+function seenKey(view: RequestView): string {
+  return `${view.id}:${view.digest}`
 }
 
 const maxAttempts = 3
