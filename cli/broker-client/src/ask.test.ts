@@ -67,7 +67,7 @@ describe('ask', () => {
       assert.ok(world.chain.requests.length <= 3)
       assert.notEqual(second.allocation.wgPublicKey, first.allocation.wgPublicKey)
       assert.equal(second.allocation.wgPublicKey, world.broker.knownKey(), `killed at ${at}`)
-      assert.equal(world.onSavedWith, second.allocation.wgPublicKey)
+      assert.equal(world.savedWith, second.allocation.wgPublicKey)
       if (second.runs === 1) break
     }
   })

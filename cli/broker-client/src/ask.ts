@@ -39,8 +39,8 @@ export type AskDeps = {
   encryptRequest(wgPublicKey: string): Hex
   readonly intents: IntentStore
   readonly allocations: AllocationStore
-  /** Called when the new lease is on disk, before the journal is removed; may run twice. */
-  onSaved(allocation: Allocation): void
+  /** Called before the new lease is written, with the one it replaces; may run twice. */
+  beforeSave(allocation: Allocation, previous: Allocation | undefined): void
   readonly clock: Clock
   readonly progress: Progress
   readonly signal: AbortSignal
@@ -51,6 +51,8 @@ export type AskOutcome = {
   readonly allocation: Allocation
   /** `false`: the lease was there already, nothing was sent. */
   readonly isNew: boolean
+  /** What `broker-allocation.json` held before, when it was of the same NFT contract. */
+  readonly replaced: Allocation | undefined
 }
 
 /** An endpoint that is behind may not know a fresh NFT contract yet: refusals before one is believed. */
@@ -349,11 +351,12 @@ function finish(run: Run, intent: Intent | undefined, action: Action<Lease> & { 
   }
   run.progress.step(waitingFor.saving)
   // The journal goes last: interrupted anywhere in here, the next run comes here again.
+  const replaced = savedAllocation(run)
+  run.beforeSave(allocation, replaced)
   run.allocations.saveAllocation(allocation)
   run.allocations.saveContract(run.plan.broker)
-  run.onSaved(allocation)
   run.intents.remove()
-  return { allocation, isNew: saved === undefined }
+  return { allocation, isNew: saved === undefined, replaced }
 }
 
 function toIntentTransaction(

@@ -72,7 +72,7 @@ export function createFakeWorld(options: FakeWorldOptions) {
     wallet,
     nftContract,
     options,
-    onSavedWith: undefined as string | undefined,
+    savedWith: undefined as string | undefined,
     /** Dies just before or just after effect number `at` (two points for each effect). */
     killAt: (at: number) => {
       effects = 0
@@ -321,9 +321,9 @@ export function createFakeHost(
         world.disk.allocation = undefined
       },
     },
-    onSaved: allocation =>
+    beforeSave: allocation =>
       world.effect(() => {
-        world.onSavedWith = allocation.wgPublicKey
+        world.savedWith = allocation.wgPublicKey
       }),
     clock: {
       now: () => nowMs + 1_700_000_000_000,

@@ -28,6 +28,9 @@ export type WgQuickInput = {
   readonly defaultRoute: boolean
 }
 
+/** First line of every file made here. */
+export const confHeader = '# Written by broker-client; `broker-client install` writes it anew.'
+
 /** 1500 less the most that WireGuard over IPv6 adds (80 bytes), so that it fits whatever the endpoint is. */
 export const tunnelMtu = 1420
 
@@ -56,7 +59,7 @@ export function renderWgQuick(input: WgQuickInput): string {
   const up = [...routeCommands(input), ...ruleCommands(input), ...forwardingCommands(input)]
   const down = undoCommands(input.prefix, routingTable(input.wgInterface))
   return [
-    '# Written by broker-client; `broker-client install` writes it anew.',
+    confHeader,
     '[Interface]',
     `PrivateKey = ${input.privateKey}`,
     `Address = ${input.hostAddress}/128`,
