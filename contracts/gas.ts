@@ -103,6 +103,7 @@ async function measureRequests(
   gas.submitResponsesEach = (await answerTwenty(chain, contract, broker, host)) / 20n
   // By the host that owns the NFT contract; the broker pays a little less.
   gas.releaseAllocation = await send(host, 'releaseAllocation', [nft])
+  gas.releaseRequest = await send(other, 'releaseRequest', [1n])
   // One request that ran out of time.
   await send(host, 'submitRequest', [nft, bytes('request 23', requestLength)])
   await chain.wait(25 * 3600)

@@ -51,6 +51,7 @@ const publications: readonly Publication[] = [
     about: "A host's access tokens; its owner is the host operator.",
   },
   legacy('BrokerRegistryV1', 'broker-registry-v1.ts', 'brokerRegistryV1', 'The first generation of the registry.'),
+  legacy('BrokerRegistryV2', 'broker-registry-v2.ts', 'brokerRegistryV2', 'The second generation of the registry.'),
   legacy('BrokerRequestsV1', 'broker-requests-v1.ts', 'brokerRequestsV1', 'The first generation of the requests.'),
   legacy('BrokerRequestsV2', 'broker-requests-v2.ts', 'brokerRequestsV2', 'The second generation of the requests.'),
 ]

@@ -155,17 +155,6 @@ contract BrokerRequests is IBrokerRequests, AnswerSlot, Ownable2Step {
         _release(requestId, nftContract);
     }
 
-    function _release(uint256 requestId, address nftContract) private {
-        if (requestId == 0) revert NoAllocation(nftContract);
-        if (msg.sender != owner()) {
-            address nftOwner = NftProbe.findOwner(nftContract);
-            if (msg.sender != nftOwner) revert NotNftOwner(msg.sender, nftOwner);
-        }
-        _close(requestId);
-        _released++;
-        emit AllocationReleased(requestId, nftContract, msg.sender);
-    }
-
     /// @inheritdoc IBrokerRequests
     function markExpired(uint256[] calldata requestIds) external {
         if (requestIds.length > MAX_EXPIRE_IDS) revert TooManyIds(requestIds.length, MAX_EXPIRE_IDS);
@@ -331,6 +320,18 @@ contract BrokerRequests is IBrokerRequests, AnswerSlot, Ownable2Step {
             _active += answered;
             _dataContracts = nonce;
         }
+    }
+
+    /// @dev Ends the live request `requestId` of `nftContract`, at the wish of one of the two parties.
+    function _release(uint256 requestId, address nftContract) private {
+        if (requestId == 0) revert NoAllocation(nftContract);
+        if (msg.sender != owner()) {
+            address nftOwner = NftProbe.findOwner(nftContract);
+            if (msg.sender != nftOwner) revert NotNftOwner(msg.sender, nftOwner);
+        }
+        _close(requestId);
+        _released++;
+        emit AllocationReleased(requestId, nftContract, msg.sender);
     }
 
     /// @dev Ends a live request: it becomes Expired and leaves the mapping.

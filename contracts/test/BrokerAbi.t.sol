@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 pragma solidity ^0.8.28;
 
+import {BrokerRegistry} from "../src/BrokerRegistry.sol";
+import {BrokerRequests} from "../src/BrokerRequests.sol";
 import {IBrokerRegistry} from "../src/interfaces/IBrokerRegistry.sol";
 import {IBrokerRequests} from "../src/interfaces/IBrokerRequests.sol";
 import {BrokerRegistryV1} from "./legacy/BrokerRegistryV1.sol";
 import {BrokerRequestsV1} from "./legacy/BrokerRequestsV1.sol";
 import {BrokerRequestsV2} from "./legacy/BrokerRequestsV2.sol";
+import {PlainNft} from "./Nfts.sol";
 import {Test} from "./Test.sol";
 
 /// @dev The selectors and topics that tools in the field use, as published for the first and second generation.
 /// The fixtures that stand in for these must have the same.
 contract BrokerAbiTest is Test {
+    /// @dev The base point of secp256k1.
+    bytes private constant PUBKEY =
+        hex"0479be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8";
+
     BrokerRegistryV1 private _registryV1 = new BrokerRegistryV1();
     BrokerRequestsV1 private _requestsV1 = new BrokerRequestsV1();
     BrokerRequestsV2 private _requestsV2 = new BrokerRequestsV2();
@@ -98,6 +105,51 @@ contract BrokerAbiTest is Test {
             0x156422928a222d0605f7c85c73de1c726451b2032677324e1d205c5c26937c57,
             "RequestExpired"
         );
+    }
+
+    function test_getRequest_answersLikeTheField() external {
+        PlainNft nft = new PlainNft(address(this));
+        BrokerRequests requests = new BrokerRequests();
+        bytes memory payload = _bytes(1, 368);
+        requests.submitRequest(address(nft), payload);
+        _requestsV1.submitRequest(address(nft), payload);
+        vm.warp(block.timestamp + 30);
+        requests.submitResponse(1, _bytes(2, 277));
+        _requestsV1.submitResponse(1, _bytes(2, 277));
+        bytes memory question = abi.encodeCall(IBrokerRequests.getRequest, (1));
+        bytes memory answer = _ask(address(requests), question);
+        vm.assertEq(answer, _ask(address(_requestsV1), question), "same bytes");
+        // Clients of the field tell the generations by this offset.
+        vm.assertEq(_word(answer, 1 + 3), 0x100, "offset of encryptedPayload");
+        question = abi.encodeCall(IBrokerRequests.requests, (0));
+        vm.assertEq(_ask(address(requests), question), _ask(address(_requestsV1), question), "same bytes, flat");
+    }
+
+    function test_getBroker_answersLikeTheField() external {
+        BrokerRegistry registry = new BrokerRegistry();
+        bytes memory registration = abi.encodeCall(
+            IBrokerRegistry.registerBroker, (_wallet("broker"), _wallet("requests"), PUBKEY, "eu-west", 255)
+        );
+        _ask(address(registry), registration);
+        _ask(address(_registryV1), registration);
+        bytes memory question = abi.encodeCall(IBrokerRegistry.getBroker, (1));
+        bytes memory answer = _ask(address(registry), question);
+        vm.assertEq(answer, _ask(address(_registryV1), question), "same bytes");
+        vm.assertEq(_word(answer, 1 + 2), 0x100, "offset of encryptionPubkey");
+        question = abi.encodeCall(IBrokerRegistry.brokers, (0));
+        vm.assertEq(_ask(address(registry), question), _ask(address(_registryV1), question), "same bytes, flat");
+    }
+
+    function _ask(address target, bytes memory question) private returns (bytes memory answer) {
+        bool ok;
+        (ok, answer) = target.call(question);
+        vm.assertTrue(ok, "answers");
+    }
+
+    function _word(bytes memory data, uint256 index) private pure returns (uint256 word) {
+        assembly ("memory-safe") {
+            word := mload(add(data, add(32, mul(32, index))))
+        }
     }
 
     function _is(bytes4 ours, bytes4 fixture, bytes4 published) private pure {

@@ -437,6 +437,46 @@ contract BrokerRequestsTest is BrokerRequestsFixture {
         vm.assertEq(_mapped(_nft), ok ? 0 : 1, "mapping");
     }
 
+    // ---- releaseRequest
+
+    function test_releaseRequest_releasesTheLiveOne() external {
+        _submit();
+        _respond(1);
+        vm.expectEmit(address(_requests));
+        emit IBrokerRequests.AllocationReleased(1, address(_nft), _host);
+        vm.prank(_host);
+        _requests.releaseRequest(1);
+        _assertStatus(1, IBrokerRequests.RequestStatus.Expired, "status");
+        vm.assertEq(_mapped(_nft), 0, "mapping");
+        vm.assertEq(_requests.releaseCount(), 1, "counted");
+    }
+
+    function test_releaseRequest_neverHitsAnother() external {
+        _submit();
+        _submit();
+        vm.startPrank(_broker);
+        vm.expectRevert(abi.encodeWithSelector(IBrokerRequests.NoAllocation.selector, address(_nft)));
+        _requests.releaseRequest(1);
+        vm.expectRevert(abi.encodeWithSelector(IBrokerRequests.NoAllocation.selector, address(0)));
+        _requests.releaseRequest(0);
+        vm.expectRevert(abi.encodeWithSelector(IBrokerRequests.NoAllocation.selector, address(0)));
+        _requests.releaseRequest(3);
+        vm.assertEq(_mapped(_nft), 2, "the newer one is live");
+        _requests.releaseRequest(2);
+        vm.expectRevert(abi.encodeWithSelector(IBrokerRequests.NoAllocation.selector, address(_nft)));
+        _requests.releaseRequest(2);
+    }
+
+    function test_fuzz_releaseRequest(uint256 id, address by) external {
+        _submit();
+        _submit();
+        id = _bound(id, 0, 3);
+        vm.prank(by);
+        (bool ok,) = address(_requests).call(abi.encodeCall(IBrokerRequests.releaseRequest, (id)));
+        vm.assertEq(ok ? 1 : 0, id == 2 && (by == _broker || by == _host) ? 1 : 0, "the live one, by its parties");
+        vm.assertEq(_mapped(_nft), ok ? 0 : 2, "mapping");
+    }
+
     // ---- the rest of the state-changing functions: BrokerRequestsAdmin.t.sol
 
     function _notPending(uint256 id, IBrokerRequests.RequestStatus status) private pure returns (bytes memory) {

@@ -43,7 +43,9 @@ interface Vm {
     function roll(uint256 blockNumber) external;
     function chainId(uint256 id) external;
     function setBlockhash(uint256 blockNumber, bytes32 hash) external;
-    function setNonceUnsafe(address who, uint64 nonce) external;
+    /// @dev Remembers the state of the chain, for revertToState.
+    function snapshotState() external returns (uint256 id);
+    function revertToState(uint256 id) external returns (bool);
     function computeCreateAddress(address creator, uint256 nonce) external pure returns (address);
 }
 

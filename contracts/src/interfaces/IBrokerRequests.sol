@@ -7,7 +7,7 @@ pragma solidity ^0.8.28;
 /// All amounts are wei, all times Unix seconds, all durations seconds, all lengths bytes.
 ///
 /// Functions, structs and events answer as the first generation in the field does, plus the second's capacity
-/// functions. Additions: the fee, `submitResponses`, `requestDigest`, `releaseCount`, release by the host, the events
+/// functions. Additions: the fee, `submitResponses`, `requestDigest`, `releaseRequest`, `releaseCount`, release by the host, the events
 /// `AllocationReleased`, `ResponseSkipped`, `RequestFeeChanged`, `FeesWithdrawn`, and custom errors where there was text.
 interface IBrokerRequests {
     /// @dev Rejected is part of the field's ABI and is never set.
@@ -102,8 +102,8 @@ interface IBrokerRequests {
     /// Only the owner (the broker) and the current `owner()` of the NFT contract.
     function releaseAllocation(address nftContract) external;
 
-    /// @notice The same, bound to a request: reverts with NoAllocation when the live request of its NFT contract is
-    /// another one, so that releasing an old lease can never hit a newer request.
+    /// @notice Ends this request like releaseAllocation, or reverts with NoAllocation if it is not the live one of its NFT
+    /// contract: so the release of an old lease never hits a newer request. Same callers.
     function releaseRequest(uint256 requestId) external;
 
     /// @notice Ends requests that were not answered in time. Anyone. Ids that are unknown, not Pending or still in time

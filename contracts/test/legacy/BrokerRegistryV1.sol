@@ -5,8 +5,8 @@ import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 
 /// @title Stands in for the registry of the first generation, with its defects. For tests; never deploy it.
 /// @dev Written from the field's facts: same functions, layout, rules and events. The texts of the reverts of which no
-/// record exists are this file's own. The second generation has the same ABI and differs only in registerBroker, which
-/// supersedes a known operator's entry instead of refusing.
+/// record exists are this file's own. What of it is wrong: any 65 bytes pass for a key; no operator can move to another
+/// wallet or requests contract.
 contract BrokerRegistryV1 is Ownable {
     struct Broker {
         address operator;
@@ -43,8 +43,8 @@ contract BrokerRegistryV1 is Ownable {
         require(operator != address(0), "Invalid operator");
         require(requestsContract != address(0), "Invalid requests contract");
         require(encryptionPubkey.length == 65, "Invalid pubkey length");
-        require(operatorToBrokerId[operator] == 0, "Operator already registered");
         require(requestsContractToBrokerId[requestsContract] == 0, "Requests contract already registered");
+        _admit(operator);
         brokers.push(
             Broker(operator, requestsContract, encryptionPubkey, region, true, capacity, 0, block.timestamp)
         );
@@ -88,7 +88,6 @@ contract BrokerRegistryV1 is Ownable {
         emit BrokerActivated(operatorToBrokerId[msg.sender], msg.sender);
     }
 
-    /// @dev Clears the operator's mapping even if that names another entry.
     function removeBroker(uint256 brokerId) external onlyOwner {
         Broker storage broker = _at(brokerId);
         emit BrokerDeactivated(brokerId, broker.operator);
@@ -108,6 +107,11 @@ contract BrokerRegistryV1 is Ownable {
 
     function isOperator(address operator) external view returns (bool) {
         return operatorToBrokerId[operator] != 0;
+    }
+
+    /// @dev What happens to an operator that is known already.
+    function _admit(address operator) internal virtual {
+        require(operatorToBrokerId[operator] == 0, "Operator already registered");
     }
 
     function _own() private view returns (Broker storage) {
