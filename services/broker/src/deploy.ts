@@ -1,3 +1,5 @@
+import { existsSync, statSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { type Address, type Hex, parseQuantity } from '@blockhost/chain/hex.ts'
 import { createOutbox, type OutboxIntent } from '@blockhost/chain/outbox.ts'
 import { outboxSchema } from '@blockhost/chain/outbox-store.ts'
@@ -8,9 +10,12 @@ import { brokerRequestsBytecode } from '@blockhost/contracts/abi/broker-requests
 import { addressOf, publicKeyOf, readKeyFile } from '@blockhost/crypto/key-file.ts'
 import type { Clock } from '@blockhost/kit/clock.ts'
 import { BlockHostError } from '@blockhost/kit/errors.ts'
+import { readTextFile, writeFileAtomic } from '@blockhost/kit/files.ts'
 import type { Log } from '@blockhost/kit/log.ts'
 import { openDatabase } from '@blockhost/kit/sqlite.ts'
 import { checksum } from 'ox/Address'
+import { parse as parseToml } from 'smol-toml'
+import { setConfigValues } from './config-write.ts'
 import { runIntents } from './outbox-run.ts'
 import { diffRegistration, type RegistrationDiff, readRegistration } from './registration.ts'
 
@@ -152,6 +157,49 @@ export function configValues(report: DeployReport, options: DeployOptions): Reco
     ecies_private_key_file: options.eciesKeyFile,
     requests_contract: report.requests,
   }
+}
+
+/** Renders what was done for `--json`; amounts of gas are numbers. */
+export function deploymentToJson(report: DeployReport, options: DeployOptions): Record<string, unknown> {
+  return {
+    chain_id: report.chainId,
+    operator: report.operator,
+    registry_contract: report.registry,
+    requests_contract: report.requests,
+    broker_id: report.brokerId === undefined ? null : Number(report.brokerId),
+    transactions: report.transactions.map(({ what, hash, gasUsed }) => ({ what, hash, gas_used: Number(gasUsed) })),
+    blocked: report.blocked.map(({ note, by, to, data }) => ({ what: note, by, to, data })),
+    config: configValues(report, options),
+  }
+}
+
+/**
+ * Puts the deployment into `[onchain]` of a configuration file, comments kept; a file that does not exist is made from the example.
+ * A requests contract that stands there moves to the legacy ones, so that its hosts are answered further on.
+ *
+ * @throws {BlockHostError} `BH_FILE_WRITE_FAILED`, `BH_FILE_READ_FAILED`.
+ */
+export function writeDeployment(report: DeployReport, options: DeployOptions, path: string): void {
+  const example = fileURLToPath(new URL('../config.example.toml', import.meta.url))
+  const isNew = !existsSync(path)
+  const text = readTextFile(isNew ? example : path, { what: 'configuration' })
+  const former = isNew ? [] : formerContracts(text, report.requests)
+  const values = {
+    ...configValues(report, options),
+    ...(former.length === 0 ? {} : { legacy_requests_contracts: former }),
+  }
+  const mode = isNew ? 0o640 : statSync(path).mode & 0o777
+  writeFileAtomic(path, setConfigValues(text, 'onchain', values), { mode })
+}
+
+/** The contracts that the file names, without the new one. */
+function formerContracts(text: string, requests: Address): string[] {
+  const { onchain } = parseToml(text) as {
+    onchain?: { requests_contract?: string; legacy_requests_contracts?: string[] }
+  }
+  const named = [onchain?.requests_contract, ...(onchain?.legacy_requests_contracts ?? [])]
+  const others = named.filter(address => address !== undefined && address.toLowerCase() !== requests.toLowerCase())
+  return [...new Set(others as string[])]
 }
 
 function openJournal(path: string, port: TransactionPort, deps: DeployDeps) {

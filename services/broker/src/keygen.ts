@@ -56,6 +56,16 @@ export function describeKeys(keys: PublicKeys): string {
   ].join('\n')
 }
 
+/** Renders {@link PublicKeys} for `--json`. */
+export function keysToJson(keys: PublicKeys): Record<string, unknown> {
+  return {
+    operator: keys.operatorAddress,
+    ecies_public_key: keys.eciesPublicKey,
+    wireguard_public_key: keys.wireguardPublicKey,
+    files: keys.files,
+  }
+}
+
 function ensureKey(path: string, force: boolean) {
   const made = force || !existsSync(path)
   const privateKey = made ? generateKeyFile(path, { force }) : readKeyFile(path)
