@@ -1,8 +1,9 @@
+import { type Address, bytesToHex, type Hex } from '@blockhost/chain/hex.ts'
 import type { Outbox, OutboxIntent } from '@blockhost/chain/outbox.ts'
 import { brokerRequestsAbi } from '@blockhost/contracts/abi/broker-requests.ts'
 import { encodeResponse, wrapResponse } from '@blockhost/crypto/broker-messages.ts'
 import { encrypt } from '@blockhost/crypto/ecies.ts'
-import { type Address, encodeFunctionData, type Hex, toHex } from 'viem'
+import { encodeData } from 'ox/AbiFunction'
 import { isBasis } from './effects.ts'
 import type { RequestRow } from './requests.ts'
 import type { Lease, RequestRef, Store } from './store.ts'
@@ -56,12 +57,8 @@ export function releaseOnChain(
   const key = `release:${ref.contract}:${ref.id}:${ref.digest}:${ref.attempts}`
   const data =
     generation === 3
-      ? encodeFunctionData({ abi: brokerRequestsAbi, functionName: 'releaseRequest', args: [ref.id] })
-      : encodeFunctionData({
-          abi: brokerRequestsAbi,
-          functionName: 'releaseAllocation',
-          args: [ref.nftContract as Address],
-        })
+      ? encodeData(brokerRequestsAbi, 'releaseRequest', [ref.id])
+      : encodeData(brokerRequestsAbi, 'releaseAllocation', [ref.nftContract as Address])
   outbox.enqueue({ key, to: ref.contract as Address, data, note: `release of request ${ref.id}` })
   store.requests.setReleasing(ref, key, reason)
 }
@@ -95,7 +92,7 @@ function seal(ref: RequestRef, serverPublicKey: string, lease: Lease, offer: Off
     brokerPubkey: offer.brokerPublicKey,
     brokerEndpoint: offer.brokerEndpoint,
   })
-  return toHex(wrapResponse(ref.id, encrypt(Buffer.from(serverPublicKey, 'hex'), text)))
+  return bytesToHex(wrapResponse(ref.id, encrypt(Buffer.from(serverPublicKey, 'hex'), text)))
 }
 
 function answerIntent(
@@ -108,19 +105,11 @@ function answerIntent(
   const note = answers.length === 1 ? `answer to request ${first.row.id}` : `answers to ${answers.length} requests`
   const data =
     generation === 3
-      ? encodeFunctionData({
-          abi: brokerRequestsAbi,
-          functionName: 'submitResponses',
-          args: [
-            answers.map(({ row }) => row.id),
-            answers.map(({ row }) => row.digest as Hex),
-            answers.map(({ payload }) => payload),
-          ],
-        })
-      : encodeFunctionData({
-          abi: brokerRequestsAbi,
-          functionName: 'submitResponse',
-          args: [first.row.id, first.payload],
-        })
+      ? encodeData(brokerRequestsAbi, 'submitResponses', [
+          answers.map(({ row }) => row.id),
+          answers.map(({ row }) => row.digest as Hex),
+          answers.map(({ payload }) => payload),
+        ])
+      : encodeData(brokerRequestsAbi, 'submitResponse', [first.row.id, first.payload])
   return { key, to: contract as Address, data, note }
 }
