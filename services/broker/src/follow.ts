@@ -73,7 +73,8 @@ export type Follower = {
 
 // The lens answers at most 24,576 bytes: about 28 requests of usual size, less what the watched ones take.
 const pageSize = 40
-const watchSize = 60
+const watchSize = 40
+const minSweepSize = 10
 
 /**
  * Follows one requests contract. The chain is enumerated by id, never by events; every request that could still be
@@ -95,12 +96,12 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
   const cursorKey = `cursor:${contract}`
   const firstSeen = new Map<string, bigint>()
   const recent = { afterId: 0n }
-  const sweep = { afterLease: 0, active: true, releaseCount: undefined as bigint | undefined }
+  const sweep = { afterLease: 0 }
   let head = store.requests.lastBlock(contract)
   let generation: 1 | 2 | 3 | undefined
 
   async function poll(rules: FollowRules): Promise<FollowResult | undefined> {
-    const watched = chooseWatched(rules)
+    const { watched, sweptTo } = chooseWatched(rules)
     const snapshot = await deps.chain.snapshot({
       requests: contract as Address,
       cursor: readCursor(),
@@ -117,7 +118,6 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     const isNewer = snapshot.blockNumber > head
     head = snapshot.blockNumber
     generation = snapshot.generation
-    noticeReleases(snapshot)
     const result = store.transaction(() => {
       store.collectRested()
       const before = readCursor()
@@ -126,39 +126,31 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
       const taken = intake(snapshot, rules)
       return { changes: [...observed.flat(), ...taken.changes], more: taken.more || isRewound }
     })
-    return { snapshot, ...result, more: result.more || sweep.active }
+    // A page that was not read, not committed or not of a newer block is read again.
+    if (isNewer) sweep.afterLease = sweptTo
+    return { snapshot, ...result }
   }
 
   // --- what was decided before ------------------------------------------------------------------------------------
 
-  function chooseWatched(rules: FollowRules): RequestRow[] {
+  /** Requests that may change by themselves, and as far as there is room those behind the next leases. */
+  function chooseWatched(rules: FollowRules): { watched: RequestRow[]; sweptTo: number } {
     const since = head - BigInt(rules.reorgDepth)
     const rows = store.requests.watched(contract, since, recent.afterId, watchSize)
     recent.afterId = rows.length < watchSize ? 0n : rows.at(-1)!.id
-    if (sweep.active && rows.length < watchSize) {
-      const known = new Set(rows.map(row => `${row.id}:${row.digest}`))
-      rows.push(...sweepPage(watchSize - rows.length).filter(row => !known.has(`${row.id}:${row.digest}`)))
-    }
-    return rows
+    const known = new Set(rows.map(row => `${row.id}:${row.digest}`))
+    const { swept, sweptTo } = sweepPage(minSweepSize + watchSize - rows.length)
+    return { watched: [...rows, ...swept.filter(row => !known.has(`${row.id}:${row.digest}`))], sweptTo }
   }
 
-  /** The requests behind the next leases: found released while nobody looked, they end. Runs at start and after releases. */
-  function sweepPage(limit: number): RequestRow[] {
+  /** Goes round all leases, for ever: what was released or expired on chain while nobody looked ends the lease. */
+  function sweepPage(limit: number): { swept: RequestRow[]; sweptTo: number } {
     const leases = store.leasesAfter(sweep.afterLease, limit)
-    sweep.afterLease = leases.at(-1)?.id ?? 0
-    if (leases.length < limit) {
-      sweep.active = false
-      sweep.afterLease = 0
-    }
-    return leases.flatMap(lease => {
+    const swept = leases.flatMap(lease => {
       if (lease.request?.contract !== contract) return []
       return store.requests.find(lease.request) ?? []
     })
-  }
-
-  function noticeReleases(snapshot: Snapshot): void {
-    if (sweep.releaseCount !== undefined && snapshot.releaseCount !== sweep.releaseCount) sweep.active = true
-    sweep.releaseCount = snapshot.releaseCount
+    return { swept, sweptTo: leases.length < limit ? 0 : leases.at(-1)!.id }
   }
 
   function applyObservation(
