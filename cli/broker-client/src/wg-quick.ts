@@ -86,12 +86,13 @@ export function undoCommands(prefix: string, table: number): string[][] {
   ]
 }
 
-function routeCommands({ prefix, wgInterface, gateway, hostAddress, defaultRoute }: WgQuickInput): string[] {
+function routeCommands({ prefix, wgInterface, gateway, defaultRoute }: WgQuickInput): string[] {
   return [
     // What no VM uses is answered here; it neither leaves by the host's own uplink nor bounces back to the broker.
     `ip -6 route replace ${unusedRoute(prefix).join(' ')}`,
     `ip -6 route replace default dev %i table ${routingTable(wgInterface)}`,
-    ...(gateway === undefined ? [] : [`ip -6 route replace ${gateway}/128 dev %i src ${hostAddress}`]),
+    // Without `src`: the kernel refuses one that it has not finished to take on yet, and picks the interface's address anyway (RFC 6724 rule 5).
+    ...(gateway === undefined ? [] : [`ip -6 route replace ${gateway}/128 dev %i`]),
     ...(defaultRoute ? ['ip -6 route replace default dev %i metric 65535'] : []),
   ]
 }
