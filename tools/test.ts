@@ -68,7 +68,7 @@ function stages(): readonly Stage[] {
     {
       name: 'unit',
       what: 'unit tests',
-      argv: ['node', '--test', ...unitTests()],
+      argv: ['node', '--test', '--test-timeout=300000', ...unitTests()],
       count: ofNode,
       failure: failingTests,
       check: true,
@@ -76,7 +76,7 @@ function stages(): readonly Stage[] {
     {
       name: 'e2e',
       what: 'real processes, networks and chains',
-      argv: ['node', '--test', '--test-concurrency=2', ...endToEndTests()],
+      argv: ['node', '--test', '--test-concurrency=2', '--test-timeout=300000', ...endToEndTests()],
       count: ofNode,
       show: /^[✔✖﹣] /,
       failure: failingTests,

@@ -1,5 +1,4 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { Unexpected } from './expect.ts'
 
 /** One step as `build/demo.json` tells it. */
 export type StepRecord = { name: string; ok: boolean; ms: number; detail: string }
@@ -69,6 +68,7 @@ function seconds(ms: number): string {
 }
 
 function reason(error: unknown): string {
-  if (error instanceof Unexpected) return error.message
-  return error instanceof Error ? error.message : String(error)
+  const text = error instanceof Error ? error.message : String(error)
+  // How a command gets into its machine says nothing to the reader.
+  return text.replace(/nsenter --target=\d+ .*? KILL -- /g, '')
 }

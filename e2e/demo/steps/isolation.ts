@@ -66,7 +66,10 @@ async function withAddress(host: Machine, address: string, target: string, work:
 /** Counts the packets of a source that reach a machine, before any other rule of it. */
 async function countArrivals(machine: Machine, source: string): Promise<{ stop(): Promise<number> }> {
   const rules = `table ip6 arrivals {
-    chain all { type filter hook prerouting priority raw - 10; ip6 saddr ${source} counter; }
+    chain seen {
+      type filter hook prerouting priority raw - 10
+      ip6 saddr ${source} counter
+    }
   }`
   await machine.exec('nft', ['-f', '-'], { input: rules })
   return {

@@ -41,6 +41,8 @@ export type LabOptions = {
    * shared link; `routed` sends all of it to the broker's link-local address. Default `on-link`.
    */
   delivery?: 'on-link' | 'routed'
+  /** Environment of everything that runs in the lab, beside PATH and `LC_ALL=C`. Default: none. */
+  env?: Readonly<Record<string, string>>
 }
 
 /** A running lab; disposing of it removes everything, see {@link startMachine}. */
@@ -71,7 +73,7 @@ export type Lab = AsyncDisposable & {
 export async function createLab(options: LabOptions = {}): Promise<Lab> {
   const machines = new Map<LabNode, Machine>()
   const started = await Promise.allSettled(
-    labNodes.map(async node => machines.set(node, await startMachine(plan(node)))),
+    labNodes.map(async node => machines.set(node, await startMachine({ ...plan(node), env: options.env ?? {} }))),
   )
   const stopAll = async () => {
     await Promise.all([...machines.values()].map(machine => machine[Symbol.asyncDispose]()))

@@ -13,11 +13,13 @@ export type MachineOptions = {
   name: string
   /** Kernel settings of its network, set before it has an interface: `net.ipv6.conf.all.forwarding` to `1`. */
   sysctl?: Readonly<Record<string, string | number>>
+  /** Environment of everything that runs inside, beside PATH and `LC_ALL=C`. Default: none. */
+  env?: Readonly<Record<string, string>>
 }
 
 /** How {@link Machine.spawn} starts a process. */
 export type SpawnInMachine = {
-  /** Environment beside PATH and `LC_ALL=C`. Default: none. */
+  /** Environment beside the machine's own. Default: none. */
   env?: Readonly<Record<string, string>>
   /** Called for each line of standard output and standard error. Default: lines are only kept, see `lastLines`. */
   onLine?: (line: string) => void
@@ -42,8 +44,8 @@ export type Forward = AsyncDisposable & {
 }
 
 /**
- * A small computer for tests: network, processes, host name, `/run`, `/etc`, `/var/lib` and `/var/log` of its own (the last
- * three show the real ones and keep changes to themselves); everything else is the real file system.
+ * A small computer for tests: network, processes, host name, `/run`, `/etc`, `/var/cache`, `/var/lib` and `/var/log` of its
+ * own (all but `/run` show the real ones and keep changes to themselves); everything else is the real file system.
  */
 export type Machine = AsyncDisposable & {
   readonly name: string
@@ -82,14 +84,16 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
   const prefix = ['nsenter', `--target=${pid}`, '--net', '--mount', '--uts', `--pid=/proc/${pid}/ns/pid_for_children`]
   // A command whose nsenter is killed (timeout) must not stay behind.
   const inside = [...prefix, '--', 'setpriv', '--pdeathsig', 'KILL', '--']
-  const exec = createExec({ prefix: inside })
+  const env = options.env ?? {}
+  const exec = createExec({ prefix: inside, env })
   const path = (insidePath: string) => `/proc/${pid}/root${insidePath}`
   const machine: Omit<Machine, 'forward' | typeof Symbol.asyncDispose> = {
     name,
     prefix: inside,
     pid,
     exec,
-    spawn: (argv, spawnOptions) => spawnInside(inside, exec, argv, spawnOptions),
+    spawn: (argv, spawnOptions) =>
+      spawnInside(inside, exec, argv, { ...spawnOptions, env: { ...env, ...spawnOptions?.env } }),
     path,
   }
   let forwards = 0
@@ -108,7 +112,7 @@ const anchorScript = `
 hostname "$0"
 mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=755 tmpfs /run
-for folder in /etc /var/lib /var/log; do
+for folder in /etc /var/cache /var/lib /var/log; do
   own=/run/.machine$folder
   mkdir -p "$own/changed" "$own/work"
   mount -t overlay -o "lowerdir=$folder,upperdir=$own/changed,workdir=$own/work" overlay "$folder"
