@@ -135,6 +135,8 @@ export function createBroker(initial: BrokerConfig, deps: BrokerDeps): Broker {
   }
 
   async function checkTunnels(): Promise<void> {
+    // A network that could not be repaired, or only in part, gives no host its chance.
+    if (network.isDirty) return tunnels.restart()
     const unused = await tunnels.findUnused(config.tunnelTimeoutMs)
     if (unused.length === 0) return
     const changes = store.transaction(() => unused.flatMap(takeBackUnused))

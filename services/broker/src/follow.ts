@@ -266,7 +266,8 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
   function noteFirstSeen(snapshot: Snapshot): void {
     const waiting = snapshot.requests.map(seenKey)
     for (const key of waiting) if (!firstSeen.has(key)) firstSeen.set(key, snapshot.blockNumber)
-    if (firstSeen.size > waiting.length) for (const key of firstSeen.keys()) if (!waiting.includes(key)) firstSeen.delete(key)
+    if (firstSeen.size > waiting.length)
+      for (const key of firstSeen.keys()) if (!waiting.includes(key)) firstSeen.delete(key)
   }
 
   function isDeepEnough(view: RequestView, snapshot: Snapshot, rules: FollowRules): boolean {

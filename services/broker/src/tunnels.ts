@@ -42,10 +42,11 @@ export function createTunnelWatch(deps: { store: Store; dataplane: Dataplane; cl
             store.markSeen(lease, peer.latestHandshake * 1000)
             continue
           }
+          // A peer that is missing is ours to repair, not the host's failure: its time begins when it is back.
+          if (peer === undefined) continue
           const since = started.get(waitKey(lease)) ?? now
           still.set(waitKey(lease), since)
-          // A peer that is missing is ours to repair, not the host's failure.
-          if (peer !== undefined && now - since >= timeoutMs) unused.push(lease)
+          if (now - since >= timeoutMs) unused.push(lease)
         }
       })
       started = still
