@@ -95,8 +95,11 @@ abstract contract Test {
         data = new bytes(length);
         for (uint256 start = 0; start < length; start += 32) {
             bytes32 word = keccak256(abi.encode(seed, start));
-            for (uint256 i = 0; i < 32 && start + i < length; i++) {
-                data[start + i] = word[i];
+            uint256 left = length - start;
+            if (left < 32) word &= bytes32(type(uint256).max << 8 * (32 - left));
+            assembly ("memory-safe") {
+                // The last word reaches into the array's padding, and is zero there.
+                mstore(add(add(data, 32), start), word)
             }
         }
     }
