@@ -187,12 +187,8 @@ describe('dataplane', needsRoot, () => {
         code: 'BH_UPSTREAM_INTERFACE_MISSING',
         retryable: true,
       })
-      await createExec()(
-        'ip',
-        'link add name broker0 netns U type veth peer name upstream0 netns B'
-          .split(' ')
-          .map(word => (word === 'U' ? `${lab.upstream.pid}` : word === 'B' ? `${broker.machine.pid}` : word)),
-      )
+      const ends = ['name', 'broker0', 'netns', `${lab.upstream.pid}`, 'type', 'veth', 'peer', 'name', 'upstream0']
+      await createExec()('ip', ['link', 'add', ...ends, 'netns', `${lab.broker.pid}`])
       for (const [machine, name] of [
         [lab.upstream, 'broker0'],
         [lab.broker, 'upstream0'],
@@ -201,8 +197,10 @@ describe('dataplane', needsRoot, () => {
       await lab.upstream.exec('ip', ['-6', 'addr', 'add', inUpstream('::1/64'), 'dev', 'broker0'])
       const { changes } = await broker.dataplane.reconcile([lease])
       assert.deepEqual(changes, [`gave upstream0 the broker's address ${labAddresses.broker.ipv6}`, 'started ndppd'])
-      await until('the gateway is found by NDP', () => pings(lab.upstream, labAddresses.broker.ipv6))
-      assert.deepEqual(await answered(lab, [inUpstream('::100'), inUpstream('::200')]), [inUpstream('::100')])
+      const gateway = labAddresses.broker.ipv6
+      await until('the link carries', async () => (await answered(lab, [gateway])).length === 1)
+      const asked = [gateway, inUpstream('::100'), inUpstream('::200')]
+      assert.deepEqual(await answered(lab, asked), [gateway, inUpstream('::100')])
 
       const routed = startBroker(lab, { ndpMode: 'routed' })
       assert.ok((await routed.dataplane.reconcile([lease])).changes.includes('stopped ndppd'))

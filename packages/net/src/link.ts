@@ -83,9 +83,9 @@ export function renderLinkUp(name: string): string[] {
   return [`link set dev ${name} addrgenmode none`, `link set dev ${name} up`]
 }
 
-/** Returns the `ip -batch` line that gives an interface a single address; may run twice. */
-export function renderAddAddress(name: string, address: bigint): string {
-  return `addr replace ${formatAddress(address)}/128 dev ${name}`
+/** Returns the `ip -batch` line that gives an interface an address, the first `length` bits of which are on its link; may run twice. */
+export function renderAddAddress(name: string, address: bigint, length: number): string {
+  return `addr replace ${formatAddress(address)}/${length} dev ${name}`
 }
 
 /** Returns the `ip -batch` line that takes an address away. */

@@ -150,15 +150,17 @@ function diffGateway(plan: DataplanePlan, facts: DataplaneFacts): IpPart {
   }
   if (asked !== undefined && contains(plan.upstream, brokerAddress)) {
     if (!hasLink(asked, facts) || places.some(entry => entry.interface === asked)) return remove
+    // Sub-prefix 0 is on the link: the router is there, and ndppd needs a route to whoever asked.
+    const onLinkLength = isLeasable(plan.upstream, plan.allocationSize, brokerAddress) ? 128 : plan.allocationSize
     return {
-      lines: [...remove.lines, renderAddAddress(asked, brokerAddress)],
+      lines: [...remove.lines, renderAddAddress(asked, brokerAddress, onLinkLength)],
       changes: [...remove.changes, `gave ${asked} the broker's address ${text}`],
     }
   }
   if (places.length > onTunnel.length) return remove
   if (onTunnel.length > 0) return nothing
   return {
-    lines: [renderAddAddress(plan.interface, brokerAddress)],
+    lines: [renderAddAddress(plan.interface, brokerAddress, 128)],
     changes: [`gave ${plan.interface} the broker's address ${text}`],
   }
 }

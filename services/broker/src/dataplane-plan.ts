@@ -1,9 +1,9 @@
 import { BlockHostError, exitCodes } from '@blockhost/kit/errors.ts'
 import { readTextFile } from '@blockhost/kit/files.ts'
-import type { FirewallConfig } from '@blockhost/net/firewall.ts'
 import { isInterfaceName } from '@blockhost/net/link.ts'
 import { decideNdpMode, kernelAddressLimit, type NdpDecision } from '@blockhost/net/ndp.ts'
 import { complementOfFirst, type Prefix, parseAddress, parsePrefix } from '@blockhost/net/prefix.ts'
+import type { FirewallConfig } from '@blockhost/net/ruleset.ts'
 import { publicKeyOf } from '@blockhost/net/wireguard.ts'
 import type { DataplaneConfig } from './dataplane.ts'
 

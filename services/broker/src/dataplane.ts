@@ -1,11 +1,12 @@
 import type { Clock } from '@blockhost/kit/clock.ts'
 import type { Exec } from '@blockhost/kit/exec.ts'
 import type { Log } from '@blockhost/kit/log.ts'
-import { createFirewall, renderElements, renderFirewallRemoval } from '@blockhost/net/firewall.ts'
+import { createFirewall } from '@blockhost/net/firewall.ts'
 import { applyIp, queryIp } from '@blockhost/net/ip.ts'
 import { createLink, deleteLink } from '@blockhost/net/link.ts'
 import { type NdpDecision, type ProxyNeighbor, parseProxyNeighbors, renderProxyNeighbors } from '@blockhost/net/ndp.ts'
 import { createNdppd } from '@blockhost/net/ndppd.ts'
+import { renderElements, renderFirewallRemoval } from '@blockhost/net/ruleset.ts'
 import { localSystem, type System } from '@blockhost/net/system.ts'
 import { createWireGuard, type PeerAction, type PeerStatus } from '@blockhost/net/wireguard.ts'
 import {
