@@ -22,7 +22,7 @@ export async function main(argv: readonly string[]): Promise<ExitCode> {
     return await run(command)
   } catch (error) {
     if ('json' in command && command.json) print({ error: errorToJson(error) })
-    else tell(describeError(error))
+    tell(describeError(error))
     return toExitCode(error)
   }
 }
