@@ -115,19 +115,19 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     }
     if (snapshot.owner.toLowerCase() !== deps.operator.toLowerCase())
       throw notOwner(contract, snapshot.owner, deps.operator)
-    const isNewer = snapshot.blockNumber > head
-    head = snapshot.blockNumber
+    const newBlock = snapshot.blockNumber > head ? snapshot.blockNumber : undefined
     generation = snapshot.generation
     const result = store.transaction(() => {
       store.collectRested()
       const before = readCursor()
-      const observed = watched.map((row, at) => applyObservation(row, snapshot.watched[at], isNewer, rules))
+      const observed = watched.map((row, at) => applyObservation(row, snapshot.watched[at], newBlock, rules))
       const isRewound = readCursor() < before
       const taken = intake(snapshot, rules)
       return { changes: [...observed.flat(), ...taken.changes], more: taken.more || isRewound }
     })
-    // A page that was not read, not committed or not of a newer block is read again.
-    if (isNewer) sweep.afterLease = sweptTo
+    // What was not committed was not seen. A page that was not read, not committed or not of a newer block is read again.
+    head = snapshot.blockNumber
+    if (newBlock !== undefined) sweep.afterLease = sweptTo
     return { snapshot, ...result }
   }
 
@@ -156,12 +156,12 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
   function applyObservation(
     row: RequestRow,
     view: WatchView | undefined,
-    isNewer: boolean,
+    newBlock: bigint | undefined,
     rules: FollowRules,
   ): DataplaneChange[] {
     if (view === undefined || view.id !== row.id) return []
     const transaction = row.txKey === undefined ? undefined : deps.outbox.find(row.txKey)?.state
-    const seen = observe(row, view, transaction, isNewer && head > row.firstBlock)
+    const seen = observe(row, view, transaction, newBlock !== undefined && newBlock > row.firstBlock)
     switch (seen.kind) {
       case 'same':
         return []
@@ -281,6 +281,7 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     switch (verdict.kind) {
       case 'skip':
         adoptHistory(view, snapshot)
+        rememberYoung(view, snapshot)
         return []
       case 'supersede':
         counters.superseded += 1
@@ -346,6 +347,13 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     store.rekey(known, known.publicKey, row)
   }
 
+  /** What was over before it was read may come back in a reorg, or another request in its place; the old can't. */
+  function rememberYoung(view: RequestView, snapshot: Snapshot): void {
+    if (snapshot.timestamp > view.submittedAt + youngSeconds) return
+    if (store.requests.find({ contract, id: view.id, digest: view.digest }) === undefined)
+      store.requests.record(newRow(view, snapshot, 'superseded', 'over-before-it-was-read'))
+  }
+
   function newRow(view: RequestView, snapshot: Snapshot, state: RequestRow['state'], reason: string | undefined) {
     return {
       contract,
@@ -397,3 +405,4 @@ function seenKey(view: RequestView): string {
 
 const maxAttempts = 3
 const dayMs = 86_400_000
+const youngSeconds = 86_400
