@@ -1,5 +1,5 @@
 /** What one look at the chain means for the outbox's entries. Pure: nothing here reads or writes. */
-import { mostPaid, raisedFees } from './fees.ts'
+import { firstFees, mostPaid, raisedFees } from './fees.ts'
 import type { Attempt, Entry } from './outbox-store.ts'
 import type { Fees } from './transaction.ts'
 import type { PortView, Receipt } from './transaction-port.ts'
@@ -44,14 +44,21 @@ export type SendDecision =
 const nothing: Finding = { kind: 'nothing' }
 const wait: SendDecision = { kind: 'wait' }
 
-/** A nonce counts as taken by somebody else this many blocks after it was seen used: an endpoint may show blocks before receipts. */
+/**
+ * A nonce counts as taken by somebody else this many blocks (and `stuckAfterMs`) after it was seen used: an endpoint is several
+ * machines, and the one that knows receipts may be behind the one that knows nonces.
+ */
 const minTakenDepth = 2
+
+/** Paying so many times what the chain asks has not helped, so paying more will not either. */
+const maxOverpay = 10n
 
 /** Tells what `view` shows about an entry; `receipts` are those of the view by hash. */
 export function findOnChain(
   entry: Entry,
   view: PortView,
   receipts: ReadonlyMap<string, Receipt>,
+  nowMs: number,
   options: OutboxOptions,
 ): Finding {
   const attempt = entry.attempts.findLast(({ hash }) => receipts.has(hash))
@@ -68,7 +75,8 @@ export function findOnChain(
   if (view.latestNonce <= entry.nonce) return entry.missingSince === undefined ? nothing : { kind: 'free' }
   if (entry.missingSince === undefined) return { kind: 'missing' }
   const depth = BigInt(Math.max(options.confirmations, minTakenDepth))
-  return view.blockNumber >= entry.missingSince + depth ? { kind: 'taken' } : nothing
+  const isDeep = view.blockNumber >= entry.missingSince + depth
+  return isDeep && Math.abs(nowMs - entry.missingAt!) >= options.stuckAfterMs ? { kind: 'taken' } : nothing
 }
 
 /**
@@ -99,6 +107,7 @@ export function decideSend(
 /** One raise for each block at most, so that a node that never accepts does not drive the price. */
 function needsMore(last: Attempt, view: PortView, isNext: boolean, nowMs: number, options: OutboxOptions): boolean {
   if (view.blockNumber <= last.signedBlock) return false
+  if (mostPaid(last.fees) >= maxOverpay * mostPaid(firstFees(view, undefined)!)) return false
   if (last.underpriced) return true
   // The wall clock may have been set back since.
   const age = Math.abs(nowMs - last.signedAt)

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { BlockHostError } from '@blockhost/kit/errors.ts'
 import { Killed } from '@blockhost/testkit/fake-transaction-port.ts'
-import { effectsOf, intent, type OutboxWorld, setupOutbox as setup } from '@blockhost/testkit/outbox-world.ts'
+import { effectsOf, intent, type OutboxWorld, setupOutbox as setup, usual } from '@blockhost/testkit/outbox-world.ts'
 import fc from 'fast-check'
 import type { Hex } from './hex.ts'
 
@@ -135,14 +135,15 @@ describe('reorgs and endpoints that are behind', () => {
 })
 
 describe('a nonce that somebody else uses', () => {
-  it('is given up after the depth, and the intent gets another', async () => {
-    const { outbox, chain, tick, finish } = setup()
+  it('is given up after the depth and the time, and the intent gets another', async () => {
+    const { outbox, chain, tick, finish, advance } = setup()
     outbox().enqueue(intent('a'))
     chain.world.swallowSends = true
     await tick()
     chain.world.swallowSends = false
     chain.useNonceElsewhere()
     assert.deepEqual(await tick(), [])
+    advance(usual.stuckAfterMs)
     chain.mine()
     assert.deepEqual(await tick(), [])
     chain.mine()
@@ -159,7 +160,7 @@ describe('a nonce that somebody else uses', () => {
     chain.world.hideReceipts = true
     chain.mine()
     assert.deepEqual(await tick(), [])
-    chain.mine()
+    chain.mine(5)
     assert.deepEqual(await tick(), [])
     chain.world.hideReceipts = false
     await finish()
@@ -168,12 +169,13 @@ describe('a nonce that somebody else uses', () => {
   })
 
   it('every time ends the intent instead of an endless fight', async () => {
-    const { outbox, chain, tick } = setup()
+    const { outbox, chain, tick, advance } = setup()
     outbox().enqueue(intent('a'))
     chain.world.swallowSends = true
     for (let i = 0; i < 30 && outbox().pending() > 0; i++) {
       await tick()
       chain.useNonceElsewhere()
+      advance(usual.stuckAfterMs / 2)
     }
     const row = outbox().find('a')
     assert.deepEqual([row?.state, row?.problem, row?.attempts], ['cancelled', 'nonce-taken', 3])
@@ -234,7 +236,7 @@ describe('whatever happens', () => {
         assert.deepEqual(effects.sort(), expected.sort())
         assert.equal(world.outbox().pending(), 0)
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     )
   })
 

@@ -28,6 +28,7 @@ CREATE TABLE outbox (
   problem          TEXT,
   detail           TEXT,
   missing_since    INTEGER,
+  missing_at       INTEGER,
   times_taken      INTEGER NOT NULL DEFAULT 0,
   refused_since    INTEGER,
   void_wanted      INTEGER NOT NULL DEFAULT 0,
@@ -106,7 +107,9 @@ export type Entry = {
   readonly contractAddress: Address | undefined
   readonly problem: OutboxProblem | undefined
   readonly detail: string | undefined
+  /** Block and Unix milliseconds at which its nonce was first seen used while none of its transactions was seen. */
   readonly missingSince: bigint | undefined
+  readonly missingAt: number | undefined
   readonly timesTaken: number
   readonly refusedSince: bigint | undefined
   readonly voidWanted: boolean
@@ -128,6 +131,7 @@ export type EntryChange = {
   problem?: OutboxProblem | null
   detail?: string | null
   missing_since?: bigint | null
+  missing_at?: number | null
   times_taken?: number
   refused_since?: bigint | null
   void_wanted?: number
@@ -271,6 +275,7 @@ function toEntry(row: Row, attempts: readonly Row[]): Entry {
     problem: (row.problem ?? undefined) as OutboxProblem | undefined,
     detail: (row.detail ?? undefined) as string | undefined,
     missingSince: (row.missing_since ?? undefined) as bigint | undefined,
+    missingAt: row.missing_at === null ? undefined : Number(row.missing_at),
     timesTaken: Number(row.times_taken),
     refusedSince: (row.refused_since ?? undefined) as bigint | undefined,
     voidWanted: row.void_wanted === 1n,

@@ -231,8 +231,26 @@ describe('fees', () => {
     chain.world.baseFeeWei = 10n ** 11n
     chain.mine()
     advance(usual.stuckAfterMs)
-    assert.deepEqual(await tick(), ['a sent'])
+    assert.deepEqual(await tick(), ['a sent fee-cap'])
+    advance(usual.stuckAfterMs)
+    assert.deepEqual(await tick(), [])
     assert.equal(outbox().find('a')?.attempts, 1)
+    chain.world.baseFeeWei = 1n
+    chain.mine()
+    assert.deepEqual(await tick(), ['a mined'])
+  })
+
+  it('stops raising at ten times what the chain asks', async () => {
+    const { outbox, chain, tick, advance } = setup()
+    chain.world.swallowSends = true
+    outbox().enqueue(intent('a'))
+    for (let i = 0; i < 60; i++) {
+      await tick()
+      chain.mine()
+      advance(usual.stuckAfterMs)
+    }
+    const attempts = outbox().find('a')!.attempts
+    assert.ok(attempts > 10 && attempts < 20, `${attempts} attempts`)
   })
 })
 

@@ -141,7 +141,10 @@ export function createOutbox(
     const ready = withNonces(await withGasLimits(drafts, view, changed), view)
     const signed = await Promise.all(ready.map(draft => port.sign(toUnsigned(draft))))
     outgoing.push(...transaction(db, () => recordSigned(ready, signed, view, changed)))
-    await send(outgoing, changed)
+    await send(
+      outgoing.toSorted((a, b) => a.attempt.nonce - b.attempt.nonce),
+      changed,
+    )
     return [...changed].flatMap(id => store.get(id) ?? []).map(toRow)
   }
 
@@ -169,10 +172,10 @@ export function createOutbox(
     view: PortView,
     receipts: Parameters<typeof findOnChain>[2],
   ): EntryChange | undefined {
-    const finding = findOnChain(entry, view, receipts, options)
+    const finding = findOnChain(entry, view, receipts, clock.now(), options)
     if (finding.kind === 'nothing') return undefined
-    if (finding.kind === 'missing') return { missing_since: view.blockNumber }
-    if (finding.kind === 'free') return { missing_since: null }
+    if (finding.kind === 'missing') return { missing_since: view.blockNumber, missing_at: clock.now() }
+    if (finding.kind === 'free') return { missing_since: null, missing_at: null }
     if (finding.kind === 'dropped') return onDropped(entry)
     if (finding.kind === 'taken') return onTaken(entry)
     const { attempt, receipt, final } = finding
@@ -184,7 +187,8 @@ export function createOutbox(
     // An old nonce that turns out to be ours after all is the entry's nonce again.
     const isFree = store.findByNonce(account, attempt.nonce) === undefined
     const nonce = entry.nonce ?? (isFree ? attempt.nonce : null)
-    return { ...receiptChange(receipt), state, nonce, account, problem: problem ?? null, missing_since: null }
+    const known = { ...receiptChange(receipt), missing_since: null, missing_at: null }
+    return { ...known, state, nonce, account, problem: problem ?? null }
   }
 
   function onDropped(entry: Entry): EntryChange {
@@ -202,7 +206,8 @@ export function createOutbox(
     const over = entry.voidWanted || timesTaken >= maxTimesTaken
     const state = over ? 'cancelled' : 'queued'
     const problem = over ? (entry.problem ?? 'nonce-taken') : null
-    return { state, problem, nonce: null, account: null, missing_since: null, times_taken: timesTaken }
+    const unnumbered = { nonce: null, account: null, missing_since: null, missing_at: null }
+    return { ...unnumbered, state, problem, times_taken: timesTaken }
   }
 
   function reportTwice(entry: Entry, attempt: Attempt): void {
@@ -210,7 +215,7 @@ export function createOutbox(
     log.error(fields, 'an endpoint hid a mined transaction, and the intent was signed for a second nonce')
   }
 
-  /** What is to be sent as it is, and what is to be signed first; in the order of nonces. */
+  /** What is to be sent as it is, and what is to be signed first. */
   function decide(view: PortView, changed: Set<number>): { drafts: Draft[]; outgoing: Outgoing[] } {
     const unmined = inFlight(store.numbered()).toSorted((a, b) => a.nonce! - b.nonce!)
     const outgoing = resendBelow(unmined[0]?.nonce, view)
@@ -276,8 +281,10 @@ export function createOutbox(
     if (store.find(key) !== undefined) return
     log.warn({ nonce }, 'a nonce below ours was never used; filling it with a transaction that does nothing')
     const what = { key, note: `uses up nonce ${nonce}`, to: port.address, data: '0x', valueWei: 0n } as const
-    const id = store.insert({ ...what, gasLimit: undefined, account, nonce, createdAt })
-    store.update(id, { void_wanted: 1 })
+    transaction(db, () => {
+      const id = store.insert({ ...what, gasLimit: undefined, account, nonce, createdAt })
+      store.update(id, { void_wanted: 1 })
+    })
     holes.delete(nonce)
   }
 
@@ -354,7 +361,8 @@ export function createOutbox(
       const attempt = { hash, nonce: nonce!, isVoid, fees, signedAt: clock.now(), signedBlock: view.blockNumber }
       store.insertAttempt(entry.id, account, signed[index]!, attempt)
       const limit = isVoid ? {} : { gas_limit: gasLimit! }
-      store.update(entry.id, { ...limit, hash, nonce: nonce!, account, refused_since: null })
+      const problem = entry.problem === 'fee-cap' ? { problem: null, detail: null } : {}
+      store.update(entry.id, { ...limit, ...problem, hash, nonce: nonce!, account, refused_since: null })
       outgoing.push({ entry, attempt: { ...attempt, accepted: false } })
       changed.add(entry.id)
     }
@@ -384,10 +392,7 @@ export function createOutbox(
     const triedAt = kind === 'transient' ? undefined : clock.now()
     store.setAttempt(attempt.hash, { triedAt, accepted, underpriced: kind === 'underpriced' })
     const now = store.get(entry.id)!
-    if (
-      kind === 'known' &&
-      (now.state === 'queued' || now.problem === 'fee-cap' || now.problem === 'insufficient-funds')
-    ) {
+    if (kind === 'known' && (now.state === 'queued' || now.problem === 'insufficient-funds')) {
       const kept = attempt.isVoid ? {} : { problem: null, detail: null }
       store.update(entry.id, { ...kept, ...(now.state === 'queued' ? { state: 'sent' } : {}) })
       changed.add(entry.id)
