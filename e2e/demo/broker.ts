@@ -19,6 +19,8 @@ export type DemoBroker = AsyncDisposable & {
   leases(): Promise<readonly ApiLease[]>
   /** What the kernel of the broker holds, read with the usual tools. */
   kernel(): Promise<KernelFacts>
+  /** What the kernel held before the first lease. */
+  readonly emptyKernel: KernelFacts
   /** The last lines of the daemon's log. */
   log(): readonly string[]
 }
@@ -32,12 +34,8 @@ export type KernelFacts = {
   readonly peers: ReadonlyMap<string, string>
   /** Peers that have had a handshake. */
   readonly handshakes: ReadonlySet<string>
-  /** Prefixes routed into the tunnel interface. */
-  readonly routes: readonly string[]
-  /** Addresses answered by proxy NDP on the upstream link. */
-  readonly neighbors: number
-  /** Prefixes of leases named anywhere in the firewall. */
-  readonly firewall: string
+  /** Everything the kernel holds, one fact a line: peers, routes, proxy NDP entries, and the firewall with its sets. */
+  readonly lines: readonly string[]
 }
 
 /** Settings of the demo that differ from an operator's, so that it need not wait as long. */
@@ -111,6 +109,7 @@ export async function startBroker({ lab, chain, registry, requests }: BrokerPlan
     return (await response.json()) as T
   }
   await eventually('the daemon to be healthy', () => get('/health'))
+  const emptyKernel = await eventually('the tunnel interface', () => readKernel(machine))
   return {
     machine,
     registry,
@@ -119,6 +118,7 @@ export async function startBroker({ lab, chain, registry, requests }: BrokerPlan
     starts: supervisor.starts,
     leases: () => get<ApiLease[]>('/api/allocations'),
     kernel: () => readKernel(machine),
+    emptyKernel,
     log: supervisor.lines,
     [Symbol.asyncDispose]: async () => {
       await supervisor.stop()
@@ -174,14 +174,25 @@ async function readKernel(machine: Machine): Promise<KernelFacts> {
     run('wg', ['show', tunnelInterface, 'dump']),
     run('ip', ['-6', 'route', 'show', 'dev', tunnelInterface]),
     run('ip', ['-6', 'neigh', 'show', 'proxy', 'dev', 'upstream0']),
-    run('nft', ['list', 'ruleset']),
+    run('nft', ['--stateless', 'list', 'ruleset']),
   ])
   const peers = dump.slice(1).map(line => line.split('\t'))
   return {
     peers: new Map(peers.map(fields => [fields[0]!, fields[3]!])),
     handshakes: new Set(peers.filter(fields => fields[4] !== '0').map(fields => fields[0]!)),
-    routes: routes.map(line => line.split(' ')[0]!).filter(route => !/^(fe80|ff00)::/.test(route)),
-    neighbors: proxies.length,
-    firewall: firewall.join('\n'),
+    lines: [
+      ...peers.map(fields => `peer ${fields[0]} ${fields[3]}`).sort(),
+      ...routes.map(line => `route ${line}`),
+      ...proxies.map(line => `neighbor ${line}`).sort(),
+      ...firewall.map(line => `firewall ${line.trim()}`),
+    ],
   }
+}
+
+/** Ends the step unless the kernel holds exactly what it held `before`; says what is missing and what is too much. */
+export function expectSameKernel(before: KernelFacts, now: KernelFacts): void {
+  const missing = before.lines.filter(line => !now.lines.includes(line))
+  const added = now.lines.filter(line => !before.lines.includes(line))
+  const seen = [...missing.map(line => `missing: ${line}`), ...added.map(line => `too much: ${line}`)].join('; ')
+  expect(seen === '', 'the kernel to hold what it held before', seen)
 }

@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs'
 import { labAddresses } from '@blockhost/testkit/lab.ts'
 import type { Demo } from '../context.ts'
 import { eventually, expect } from '../expect.ts'
@@ -46,15 +47,8 @@ async function triesOldKey({ lab, story }: Demo, old: HostLease): Promise<void> 
     await thief.exec('ip', ['link', 'show', 'wg-thief'])
     return true
   })
-  const config = (privateKey: string) => `[Interface]
-PrivateKey = ${privateKey}
-[Peer]
-PublicKey = ${old.broker_pubkey}
-Endpoint = ${labAddresses.broker.ipv4}:51820
-AllowedIPs = ${old.gateway}/128
-PersistentKeepalive = 1
-`
-  await thief.exec('wg', ['setconf', 'wg-thief', '/dev/stdin'], { input: config(old.wg_private_key) })
+  writeFileSync(thief.path('/run/wg-thief.conf'), config(old), { mode: 0o600 })
+  await thief.exec('wg', ['setconf', 'wg-thief', '/run/wg-thief.conf'])
   await thief.exec('ip', ['link', 'set', 'wg-thief', 'up'])
   // It has sent two initiations by then (one at once, one after WireGuard's 5 s Rekey-Timeout).
   await eventually(
@@ -66,6 +60,17 @@ PersistentKeepalive = 1
   expect(stdout.trim().endsWith('\t0'), 'no handshake with the old key', stdout.trim())
   await go.kill('SIGTERM')
   await go.ended
+}
+
+function config(old: HostLease): string {
+  return `[Interface]
+PrivateKey = ${old.wg_private_key}
+[Peer]
+PublicKey = ${old.broker_pubkey}
+Endpoint = ${labAddresses.broker.ipv4}:51820
+AllowedIPs = ${old.gateway}/128
+PersistentKeepalive = 1
+`
 }
 
 /** Size of a handshake initiation (WireGuard protocol, section 5.4.2). */

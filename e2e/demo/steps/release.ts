@@ -1,3 +1,4 @@
+import { expectSameKernel } from '../broker.ts'
 import type { Demo } from '../context.ts'
 import { eventually, expect } from '../expect.ts'
 import { type DemoHost, expectSilent, walletKeyFile } from '../host.ts'
@@ -5,7 +6,6 @@ import { type DemoHost, expectSilent, walletKeyFile } from '../host.ts'
 /** Both hosts give their prefixes back; nothing of them is left on the broker or in its answers. */
 export async function release(demo: Demo): Promise<string> {
   const { lab, broker, chain, story, a, b } = demo
-  const prefixes = [a, b].map(host => host.lease().prefix)
   const vms = [a, b].map(host => host.vmAddress())
   const startedAt = performance.now()
   await Promise.all([a, b].map(host => giveBack(demo, host)))
@@ -16,12 +16,7 @@ export async function release(demo: Demo): Promise<string> {
   await eventually('nothing to be left on the broker', async () => {
     const rows = await broker.leases()
     expect(rows.length === 0, 'no row', rows)
-    const { peers, routes, neighbors, firewall } = await broker.kernel()
-    expect(peers.size === 0, 'no peer', [...peers.keys()])
-    expect(!routes.some(route => prefixes.includes(route)), 'no route', routes)
-    expect(neighbors === 0, 'no NDP entry', `${neighbors}`)
-    const named = prefixes.filter(prefix => firewall.includes(prefix.split('/')[0]!))
-    expect(named.length === 0, 'no firewall element', named)
+    expectSameKernel(broker.emptyKernel, await broker.kernel())
     return true
   })
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(1)
