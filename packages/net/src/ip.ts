@@ -34,7 +34,8 @@ export async function queryIp(exec: Exec, questions: readonly string[]): Promise
  * @param doing - What the lines do, for the message.
  */
 export async function applyIp(exec: Exec, lines: readonly string[], doing: string): Promise<void> {
-  if (lines.length > 0) await runTool(exec, 'ip', ['-6', '-batch', '-'], { input: toLines(lines), doing })
+  if (lines.length > 0)
+    await runTool(exec, 'ip', ['-6', '-batch', '-'], { input: toLines(lines), doing, timeoutMs: 120_000 })
 }
 
 /** Parses what `ip -j -batch` prints: a JSON array of objects on a line of its own for each question. */

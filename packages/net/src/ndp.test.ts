@@ -37,7 +37,7 @@ describe('decideNdpMode', () => {
   test('auto without ndppd: kernel with a limit, and an error where not one lease fits', () => {
     const decision = decideNdpMode({ ...situation, hasNdppd: false })
     assert.ok(decision.ok && decision.value.mode === 'kernel')
-    assert.match(decision.value.reason, /65536 addresses/)
+    assert.match(decision.value.reason, /16384 addresses/)
     assert.match(modeOf({ hasNdppd: false, allocationSize: 96 }), /refused: a lease of \/96 .* apt-get install ndppd/)
   })
   test('a wish is followed, or refused with what is missing', () => {
@@ -45,8 +45,8 @@ describe('decideNdpMode', () => {
     assert.match(modeOf({ wanted: 'ndppd', hasNdppd: false }), /refused: .*apt-get install ndppd/)
     for (const wanted of ['kernel', 'ndppd'] as const)
       assert.match(modeOf({ wanted, upstreamInterface: undefined }), /refused: .*upstream_interface/)
-    assert.match(modeOf({ wanted: 'kernel', allocationSize: 111 }), /refused/)
-    assert.equal(modeOf({ wanted: 'kernel', allocationSize: 112 }), 'kernel')
+    assert.match(modeOf({ wanted: 'kernel', allocationSize: 113 }), /refused/)
+    assert.equal(modeOf({ wanted: 'kernel', allocationSize: 114 }), 'kernel')
   })
 })
 

@@ -24,8 +24,11 @@ export type NdpSituation = {
 /** Addresses above which `auto` prefers ndppd: the kernel walks a sixteenth of them for each solicitation. */
 export const kernelComfortLimit = 4_096
 
-/** Addresses that `kernel` mode carries at most, over all leases. */
-export const kernelAddressLimit = 65_536
+/**
+ * Addresses that `kernel` mode carries at most, over all leases: the kernel joins a multicast group for each, in a list it walks each
+ * time, so that to add all of them takes seconds at 16,000 and minutes at 65,000.
+ */
+export const kernelAddressLimit = 16_384
 
 /** Picks the NDP mode, from the configuration alone, so that it does not change while the service runs. */
 export function decideNdpMode(situation: NdpSituation): Parsed<NdpDecision> {

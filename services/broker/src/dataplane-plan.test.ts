@@ -42,8 +42,8 @@ describe('prepareDataplane', () => {
     assert.equal(plan.upstreamInterface, 'up0')
   })
   test('kernel mode limits the number of leases', () => {
-    assert.equal(prepare({ ndpMode: 'kernel' }).leaseLimit, 256)
-    assert.equal(prepare({ ndpMode: 'kernel', allocationSize: 128 }).leaseLimit, 65_536)
+    assert.equal(prepare({ ndpMode: 'kernel' }).leaseLimit, 64)
+    assert.equal(prepare({ ndpMode: 'kernel', allocationSize: 128 }).leaseLimit, 16_384)
   })
   test('works for any upstream and lease size', () => {
     for (const [upstreamPrefix, allocationSize] of [
