@@ -1,0 +1,289 @@
+/** What must hold whatever goes wrong: checked inside every commit and after every turn. */
+import { overlaps, parsePrefix } from '@blockhost/net/prefix.ts'
+import { type Hex, toHex } from 'viem'
+import { truthOf } from './cast.ts'
+import { decodeCall } from './contract.ts'
+import type { Life, Surroundings, Witness } from './life.ts'
+import { tunnelName, worldStart } from './scenario.ts'
+
+/** A rule that does not hold. */
+export type Violation = { readonly invariant: string; readonly detail: string }
+
+/** A lease, as the allocations table has it. */
+export type LeaseRow = {
+  readonly id: number
+  readonly prefix: string
+  readonly prefix_index: number
+  readonly pubkey: string
+  readonly nft_contract: string
+  readonly tunnel_seen: number
+  readonly request_id: number | null
+  readonly request_digest: Hex | null
+}
+
+/** What is known of the daemon's doings, from outside. */
+export type Ledger = Witness & {
+  /** Answers and releases put into the outbox, by request digest. */
+  readonly intents: ReadonlyMap<Hex, { answers: number; releases: number }>
+}
+
+type AuditRow = {
+  readonly id: number
+  readonly action: string
+  readonly nft_contract: string | null
+  readonly prefix: string | null
+  readonly details: string | null
+}
+
+/** More answers to one request than this means that something goes round in circles. */
+const maxAnswers = 3
+/** The same for releases. */
+const maxReleases = 4
+
+/** Makes the witness; each violation is reported to `fail`. */
+export function createLedger(around: Surroundings, fail: (violation: Violation) => void): Ledger {
+  const { chain, kernel, scenario, world } = around
+  const { config } = scenario
+  const restMs = (config.keepDays + config.quarantineDays) * 86_400_000
+  const intents = new Map<Hex, { answers: number; releases: number }>()
+  const freed = new Map<string, { nftContract: string; availableAt: number }>()
+  /** `key prefix` that the kernel ever had. */
+  const carried = new Set<string>()
+  const lastIds = { audit: 0, outbox: 0 }
+  let leases = new Map<string, LeaseRow>()
+  let firstLooks = new Map<string, number>()
+  let looksOfLife = 0
+
+  const check = (holds: boolean, invariant: string, detail: () => string): void => {
+    if (!holds) fail({ invariant, detail: detail() })
+  }
+
+  function beforeCommit(life: Life): () => void {
+    const audit = life.db.prepare('SELECT * FROM audit_log WHERE id > ? ORDER BY id').all(lastIds.audit) as AuditRow[]
+    const outbox = life.db.prepare('SELECT id, intent_key, data FROM outbox WHERE id > ? ORDER BY id').all(lastIds.outbox)
+    if (audit.length === 0 && outbox.length === 0) return () => undefined
+    const after = readLeases(life)
+    checkAudit(life, audit, after)
+    if (audit.length > 0) checkPool(life, after)
+    const added = outbox.map(row => readIntent(life, row as OutboxRow, after))
+    const released = audit.filter(row => row.action === 'release')
+    const before = leases
+    return () => {
+      leases = after
+      lastIds.audit = audit.at(-1)?.id ?? lastIds.audit
+      lastIds.outbox = Number(outbox.at(-1)?.id ?? lastIds.outbox)
+      for (const row of released) noteFreed(row, before)
+      for (const list of added) for (const { digest, kind } of list) countIntent(digest, kind)
+    }
+  }
+
+  function readLeases(life: Life): Map<string, LeaseRow> {
+    const rows = life.db.prepare('SELECT * FROM allocations').all() as LeaseRow[]
+    return new Map(rows.map(row => [row.prefix, row]))
+  }
+
+  // --- audit log ----------------------------------------------------------------------------------------------------
+
+  /** The log, replayed on the leases of before, must give the leases of after. */
+  function checkAudit(life: Life, rows: readonly AuditRow[], after: ReadonlyMap<string, LeaseRow>): void {
+    const replayed = new Map([...leases.values()].map(row => [row.prefix, { nft: row.nft_contract, key: row.pubkey }]))
+    for (const row of rows) {
+      const details = JSON.parse(row.details ?? '{}') as Record<string, string>
+      const nft = row.nft_contract ?? ''
+      const prefix = row.prefix ?? ''
+      if (row.action === 'allocate') {
+        check(!replayed.has(prefix), 'a prefix is given out once', () => `${prefix} to ${nft}`)
+        checkRested(prefix, nft)
+        replayed.set(prefix, { nft, key: details.pubkey ?? '' })
+      } else if (row.action === 'update_pubkey') replayed.set(prefix, { nft, key: details.new_pubkey ?? '' })
+      else if (row.action === 'release') {
+        if (details.reason === 'unused') checkUnused(life, prefix)
+        replayed.delete(prefix)
+      } else if (row.action === 'refuse') checkRefusal(life, nft, details, rows)
+    }
+    const wrong = [...after.values()].find(row => {
+      const found = replayed.get(row.prefix)
+      return found?.nft !== row.nft_contract || found.key !== row.pubkey
+    })
+    check(
+      wrong === undefined && replayed.size === after.size,
+      'the audit log tells every change of a lease',
+      () => `log: ${JSON.stringify([...replayed])}; table: ${JSON.stringify([...after.values()])}`,
+    )
+  }
+
+  function checkRested(prefix: string, nftContract: string): void {
+    const last = freed.get(prefix)
+    if (last === undefined || last.nftContract === nftContract) return
+    const missing = last.availableAt - wallNow()
+    check(missing <= 0, 'a prefix rests before another NFT contract gets it', () => `${prefix}: ${missing} ms too early`)
+  }
+
+  function noteFreed(row: AuditRow, before: ReadonlyMap<string, LeaseRow>): void {
+    const lease = before.get(row.prefix!)
+    const { reason } = JSON.parse(row.details ?? '{}') as { reason?: string }
+    const rests = reason !== 'unused' && (lease === undefined || lease.tunnel_seen === 1)
+    const availableAt = rests ? wallNow() + restMs : 0
+    freed.set(row.prefix!, { nftContract: row.nft_contract!, availableAt })
+  }
+
+  function wallNow(): number {
+    return worldStart + world.now() + around.wallOffset()
+  }
+
+  function checkUnused(life: Life, prefix: string): void {
+    const lease = leases.get(prefix)
+    const key = lease?.pubkey ?? ''
+    check(lease?.tunnel_seen === 0, 'a lease whose tunnel came up is not taken back as unused', () => prefix)
+    const peer = kernel.state.links.get(tunnelName)?.wireguard?.peers.get(key)
+    check((peer?.latestHandshake ?? 0) === 0, 'a lease with a handshake is not taken back as unused', () => prefix)
+    const first = looksOfLife === life.number ? firstLooks.get(key) : undefined
+    const watchedMs = first === undefined ? 0 : world.now() - first
+    check(
+      watchedMs >= config.tunnelTimeoutMs,
+      'unused means seen without handshake for the whole time',
+      () => `${prefix} was watched for ${watchedMs} ms`,
+    )
+  }
+
+  function sawPeers(life: Life): void {
+    if (looksOfLife !== life.number) firstLooks = new Map()
+    looksOfLife = life.number
+    const peers = kernel.state.links.get(tunnelName)?.wireguard?.peers.values() ?? []
+    const looks = new Map<string, number>()
+    for (const { publicKey, latestHandshake } of peers)
+      if (latestHandshake === 0) looks.set(publicKey, firstLooks.get(publicKey) ?? world.now())
+    firstLooks = looks
+  }
+
+  // --- refusals -----------------------------------------------------------------------------------------------------
+
+  function checkRefusal(life: Life, nftContract: string, details: Record<string, string>, rows: readonly AuditRow[]): void {
+    const { reason = '' } = details
+    const sql = "SELECT digest FROM requests WHERE id = ? AND nft_contract = ? AND state = 'refused' AND reason = ?"
+    const found = life.db.prepare(sql).all(Number(details.request), nftContract, reason) as { digest: Hex }[]
+    check(found.length > 0, 'a refusal is recorded with its reason', () => JSON.stringify(details))
+    const isFair = found.some(({ digest }) => isFairRefusal(life, digest, nftContract, reason, rows))
+    check(isFair, 'a request is refused for a true reason only', () => `#${details.request}: ${reason}`)
+  }
+
+  function isFairRefusal(life: Life, digest: Hex, nftContract: string, reason: string, rows: readonly AuditRow[]): boolean {
+    const request = chain.requestsByDigest.get(digest)
+    if (request === undefined) return false
+    const truth = truthOf(request.payload)
+    if (reason === 'requester-does-not-own-nft-contract') return chain.givenAway.has(request.nftContract)
+    if (reason === 'expired') {
+      const left = request.submittedAt + chain.rules.expirationSeconds - chain.head().timestamp
+      return left <= 120 + 10 * scenario.blockSeconds
+    }
+    if (truth.kind === 'bad') return reason.startsWith('payload-') || reason === 'wireguard-key-is-the-brokers'
+    if (reason === 'wireguard-key-belongs-to-another-lease') return isKeyTaken(life, truth.publicKey, nftContract, rows)
+    if (reason === 'pool-exhausted') return isPoolFull(life, nftContract)
+    return false
+  }
+
+  /** Before, after, or on the way from one to the other. */
+  function isKeyTaken(life: Life, publicKey: string, nftContract: string, rows: readonly AuditRow[]): boolean {
+    const others = [...leases.values(), ...readLeases(life).values()].filter(row => row.nft_contract !== nftContract)
+    return others.some(row => row.pubkey === publicKey) || rows.some(row => row.details?.includes(publicKey))
+  }
+
+  function isPoolFull(life: Life, nftContract: string): boolean {
+    const free = life.db.prepare('SELECT 1 FROM free_ranges LIMIT 1').get()
+    const kept = life.db.prepare('SELECT 1 FROM resting WHERE nft_contract = ?').get(nftContract)
+    return free === undefined && kept === undefined
+  }
+
+  // --- leases and free space ----------------------------------------------------------------------------------------
+
+  function checkPool(life: Life, after: ReadonlyMap<string, LeaseRow>): void {
+    const rows = [...after.values()]
+    for (const [at, row] of rows.entries()) {
+      const prefix = parsePrefix(row.prefix)!
+      const other = rows.slice(at + 1).find(({ prefix: text }) => overlaps(prefix, parsePrefix(text)!))
+      check(other === undefined, 'no two leases overlap', () => `${row.prefix} and ${other?.prefix}`)
+      check(row.prefix_index > 0, 'index 0 is never leased', () => row.prefix)
+      checkBasis(row)
+    }
+    checkDistinct(rows, 'nft_contract', 'one lease per NFT contract')
+    checkDistinct(rows, 'pubkey', 'one lease per WireGuard key')
+    checkPartition(life, rows)
+  }
+
+  function checkDistinct(rows: readonly LeaseRow[], column: 'nft_contract' | 'pubkey', invariant: string): void {
+    check(new Set(rows.map(row => row[column])).size === rows.length, invariant, () => JSON.stringify(rows))
+  }
+
+  /** A lease has the key that the request it stands on asked for, in a payload that was worth it. */
+  function checkBasis(row: LeaseRow): void {
+    const request = row.request_digest === null ? undefined : chain.requestsByDigest.get(row.request_digest)
+    const truth = request === undefined ? undefined : truthOf(request.payload)
+    const fits = truth?.kind === 'good' && truth.publicKey === row.pubkey && truth.nftContract === row.nft_contract
+    check(fits, 'a lease is what its request asked for', () => `${row.prefix} stands on #${row.request_id}`)
+  }
+
+  function checkPartition(life: Life, rows: readonly LeaseRow[]): void {
+    const ranges = life.db.prepare('SELECT first, last FROM free_ranges').all() as { first: number; last: number }[]
+    const resting = life.db.prepare('SELECT prefix_index FROM resting').all() as { prefix_index: number }[]
+    const single = [...rows, ...resting].map(({ prefix_index: at }) => ({ first: at, last: at }))
+    const all = [...ranges, ...single].toSorted((a, b) => a.first - b.first)
+    let next = 1
+    for (const range of all) {
+      check(range.first === next, 'free, leased and resting space are the whole pool', () => JSON.stringify(all))
+      next = range.last + 1
+    }
+    check(next === life.store.pool.last + 1, 'free, leased and resting space are the whole pool', () => JSON.stringify(all))
+  }
+
+  // --- outbox -------------------------------------------------------------------------------------------------------
+
+  type OutboxRow = { readonly id: number; readonly intent_key: string; readonly data: Uint8Array }
+
+  function readIntent(life: Life, row: OutboxRow, after: ReadonlyMap<string, LeaseRow>) {
+    const call = decodeCall(toHex(row.data))
+    if (call.kind === 'submitResponses')
+      return call.answers.map(({ id, digest }) => {
+        checkAnswerable(id, digest!, after)
+        return { digest: digest!, kind: 'answers' as const }
+      })
+    if (call.kind !== 'releaseRequest') return []
+    const sql = 'SELECT digest FROM requests WHERE id = ? AND tx_key = ?'
+    const found = life.db.prepare(sql).get(call.id, row.intent_key) as { digest: Hex } | undefined
+    check(found !== undefined, 'a release belongs to a request', () => row.intent_key)
+    return found === undefined ? [] : [{ digest: found.digest, kind: 'releases' as const }]
+  }
+
+  /** First the lease, then the network, then the answer. */
+  function checkAnswerable(id: bigint, digest: Hex, after: ReadonlyMap<string, LeaseRow>): void {
+    const lease = [...after.values()].find(row => row.request_digest === digest)
+    check(lease !== undefined, 'only a request with a lease is answered', () => `#${id}`)
+    if (lease === undefined) return
+    check(
+      carried.has(`${lease.pubkey} ${lease.prefix}`),
+      'a request is answered when the network carries its lease',
+      () => `#${id}: ${lease.prefix}`,
+    )
+  }
+
+  function countIntent(digest: Hex, kind: 'answers' | 'releases'): void {
+    const counted = intents.get(digest) ?? { answers: 0, releases: 0 }
+    counted[kind] += 1
+    intents.set(digest, counted)
+    const isBounded = counted.answers <= maxAnswers && counted.releases <= maxReleases
+    check(isBounded, 'transactions are bounded', () => `${digest}: ${JSON.stringify(counted)}`)
+  }
+
+  function networkChanged(): void {
+    const peers = kernel.state.links.get(tunnelName)?.wireguard?.peers.values() ?? []
+    for (const peer of peers) for (const prefix of peer.allowedIps) carried.add(`${peer.publicKey} ${prefix}`)
+  }
+
+  function turnEnded(life: Life): void {
+    const after = readLeases(life)
+    const isSame = after.size === leases.size && [...after.values()].every(row => leases.get(row.prefix)?.pubkey === row.pubkey)
+    check(isSame, 'the audit log tells every change of a lease', () => JSON.stringify([...after.values()]))
+    leases = after
+  }
+
+  return { beforeCommit, turnEnded, sawPeers, networkChanged, intents }
+}
