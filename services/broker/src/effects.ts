@@ -30,15 +30,35 @@ export function grant(
 export function undo(store: Store, row: RequestRow, reason: string, rest: RestTimes): DataplaneChange[] {
   const lease = store.findLease({ nftContract: row.nftContract })
   if (lease === undefined || !isBasis(lease, row)) return []
-  const previous = row.previous
-  if (previous === undefined) return takeBack(store, lease, reason, rest)
-  const holder = store.findLease({ publicKey: previous.publicKey })
-  if (holder !== undefined && holder.id !== lease.id) return takeBack(store, lease, reason, rest)
+  const previous = findInForce(store, row)
+  const holder = previous && store.findLease({ publicKey: previous.publicKey })
+  if (previous === undefined || (holder !== undefined && holder.id !== lease.id))
+    return takeBack(store, lease, reason, rest)
   const restored = store.rekey(lease, previous.publicKey, previous.request)
-  const change: DataplaneChange = { kind: 'set', lease: toDataplane(restored), previousPublicKey: lease.publicKey }
-  // The request before may have been dropped by the same reorg, while its effect was still covered by this one.
-  const before = previous.request && store.requests.find(previous.request)
-  return before?.state === 'dropped' ? [change, ...undo(store, before, reason, rest)] : [change]
+  return [{ kind: 'set', lease: toDataplane(restored), previousPublicKey: lease.publicKey }]
+}
+
+/**
+ * Finds what the lease was before `row` and still may be: a request before it may be over too (dropped by the same reorg,
+ * released with this one) while this one covered its effect.
+ */
+function findInForce(store: Store, row: RequestRow): RequestRow['previous'] {
+  const seen = new Set<string>()
+  for (let previous = row.previous; previous !== undefined; ) {
+    if (previous.request === undefined) return previous
+    const { contract, id, digest } = previous.request
+    const before = store.requests.find(previous.request)
+    if (before === undefined || isInForce(before)) return previous
+    // Two requests that a reorg dropped and brought back in turn name each other.
+    if (seen.has(`${contract}:${id}:${digest}`)) return undefined
+    seen.add(`${contract}:${id}:${digest}`)
+    previous = before.previous
+  }
+  return undefined
+}
+
+function isInForce({ state }: RequestRow): boolean {
+  return state === 'leased' || state === 'answering' || state === 'answered'
 }
 
 /** Ends a lease. `rest` holds the prefix back; without it (nobody ever used the prefix) it is free at once. */
