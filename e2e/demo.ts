@@ -65,8 +65,8 @@ async function main(): Promise<number> {
   parseArgs({ options: { 'broker-only': { type: 'boolean' } } })
   // The shipped commands find the Node that runs this.
   process.env.PATH = `${dirname(process.execPath)}:${process.env.PATH ?? ''}`
-  const story = createStory(process.stdout, process.env)
   const interrupted = new AbortController()
+  const story = createStory(process.stdout, process.env, interrupted.signal)
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => interrupted.abort(name))
   const startedAt = performance.now()
   story.title('BlockHost: two hosts behind NAT get public IPv6 from a broker, on chain')
@@ -89,10 +89,14 @@ async function main(): Promise<number> {
   return ok ? 0 : 1
 }
 
-if (import.meta.main)
+async function start(): Promise<number> {
   try {
-    process.exitCode = await main()
+    return await main()
   } catch (error) {
     console.error(`demo: ${error instanceof Error ? error.message : error}`)
-    process.exitCode = 2
+    return 2
   }
+}
+
+// At once: an interrupted step may still be waiting for something that is gone.
+if (import.meta.main) process.exit(await start())

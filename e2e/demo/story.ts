@@ -20,8 +20,16 @@ export type Story = {
   readonly steps: readonly StepRecord[]
 }
 
-/** Makes the story of one run. Colors only on a terminal, and not when NO_COLOR is set (no-color.org). */
-export function createStory(stream: StoryStream, env: Readonly<Record<string, string | undefined>>): Story {
+/**
+ * Makes the story of one run. Colors only on a terminal, and not when NO_COLOR is set (no-color.org).
+ *
+ * @param interrupted - Once aborted, a step that ends badly was interrupted, whatever it saw.
+ */
+export function createStory(
+  stream: StoryStream,
+  env: Readonly<Record<string, string | undefined>>,
+  interrupted: AbortSignal,
+): Story {
   const startedAt = performance.now()
   const steps: StepRecord[] = []
   const colored = stream.isTTY === true && (env.NO_COLOR ?? '') === '' && env.TERM !== 'dumb'
@@ -40,7 +48,7 @@ export function createStory(stream: StoryStream, env: Readonly<Record<string, st
       const begin = performance.now()
       const record = await work().then(
         detail => ({ name, ok: true, detail }),
-        error => ({ name, ok: false, detail: reason(error) }),
+        error => ({ name, ok: false, detail: interrupted.aborted ? 'interrupted' : reason(error) }),
       )
       const ms = Math.round(performance.now() - begin)
       steps.push({ name, ok: record.ok, ms, detail: record.detail })

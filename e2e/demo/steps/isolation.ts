@@ -12,22 +12,25 @@ export async function isolation(demo: Demo): Promise<string> {
   return `${direct}; ${spoofed}`
 }
 
-async function sendsDirectly({ lab, story, a, b }: Demo): Promise<string> {
+async function sendsDirectly({ lab, broker, story, a, b }: Demo): Promise<string> {
   const tunnelB = b.lease().prefix.replace(/0\/\d+$/, '1')
   const arrivals = await countArrivals(b.machine, a.lease().prefix)
+  const droppedBefore = await tenantDrops(broker.machine)
   story.tell('vm-a', `pings vm-b (${b.vmAddress()}) and host-b's end of the tunnel (${tunnelB})`)
   await expectSilent(a.vm, b.vmAddress())
   await expectSilent(a.vm, tunnelB)
   const arrived = await arrivals.stop()
   expect(arrived === 0, 'no packet of A to arrive at host-b', `${arrived} packets`)
+  const dropped = (await tenantDrops(broker.machine)) - droppedBefore
+  expect(dropped === 4, 'the broker to drop the 4 packets', `${dropped} dropped`)
 
   // The same counter does count: what the internet sends arrives.
   const control = await countArrivals(b.machine, '2001:db8:ffff::/64')
   await expectReached(lab.internet, b.vmAddress())
   const counted = await control.stop()
   expect(counted > 0, 'packets of the internet to arrive at host-b', `${counted} packets`)
-  story.tell('host-b', `saw 0 packets of A, ${counted} of the internet`)
-  return 'of 4 packets A -> B 0 arrived'
+  story.tell('host-b', `saw 0 packets of A (the broker dropped ${dropped}), ${counted} of the internet`)
+  return `of 4 packets A -> B 0 arrived (dropped by the broker's firewall)`
 }
 
 async function spoofs({ lab, story, a, b }: Demo): Promise<string> {
@@ -49,6 +52,12 @@ async function spoofs({ lab, story, a, b }: Demo): Promise<string> {
   await expectReached(lab.internet, b.vmAddress(), 1)
   story.tell('internet', `saw 0 packets from the stolen address, ${counted} from A's own`)
   return 'of 5 with a stolen source 0 arrived'
+}
+
+/** Returns how many packets between tenants the broker's firewall has dropped. */
+async function tenantDrops(machine: Machine): Promise<number> {
+  const { stdout } = await machine.exec('nft', ['list', 'ruleset'])
+  return Number(stdout.match(/counter packets (\d+) bytes \d+ drop comment "tenant to tenant/)?.[1])
 }
 
 /** Lets `host` hold an address that is not its own, with its traffic to `target` sent into the tunnel. */
