@@ -244,6 +244,20 @@ describe('dataplane', needsRoot, () => {
     },
   )
 
+  it('leases of any size: nft takes the rules, and they read back as the same', limit, async () => {
+    await using lab = await createLab()
+    const upstreamPrefix = '2001:db8:4000::/48'
+    for (const allocationSize of [49, 56, 64, 65, 96, 112, 127, 128]) {
+      const place = { upstreamPrefix, allocationSize, brokerAddress: '2001:db8:4000::2' }
+      const broker = startBroker(lab, { ...place, ndpMode: 'ndppd', allowedTcpPortsFromTunnel: [53, 80] })
+      const prefix = formatPrefix(subPrefix(parsePrefix(upstreamPrefix)!, 1n, allocationSize))
+      const lease = { prefix, publicKey: randomBytes(32).toString('base64') }
+      await broker.dataplane.reconcile([lease])
+      await assertIdle(broker, [lease], prefix)
+      await broker.dataplane.close({ removeInterface: true })
+    }
+  })
+
   it('every command may run twice', limit, async () => {
     await using lab = await createLab()
     let runs = 0
