@@ -45,6 +45,8 @@ export type FreeSpace = {
    * @returns `undefined` when the pool is full (resting prefixes are not free).
    */
   take(nftContract: string): number | undefined
+  /** Returns until when (Unix ms) the index that {@link take} would give to this NFT contract rests; `undefined`: it does not. */
+  restsUntil(nftContract: string): number | undefined
   /** Keeps a freed index for its NFT contract; from `availableAt` (Unix ms) on anybody may get it. */
   rest(index: number, nftContract: string, times: { freedAt: number; availableAt: number }): void
   /** Gives an index back at once (nobody ever used it). */
@@ -55,7 +57,9 @@ export type FreeSpace = {
 
 /** Makes the {@link FreeSpace} of the database. Statements are prepared once. */
 export function createFreeSpace(db: DatabaseSync): FreeSpace {
-  const ofNft = db.prepare('SELECT prefix_index FROM resting WHERE nft_contract = ? ORDER BY freed_at DESC LIMIT 1')
+  const ofNft = db.prepare(
+    'SELECT prefix_index, available_at FROM resting WHERE nft_contract = ? ORDER BY freed_at DESC LIMIT 1',
+  )
   const wake = db.prepare('DELETE FROM resting WHERE prefix_index = ?')
   const lowest = db.prepare('SELECT first, last FROM free_ranges ORDER BY first LIMIT 1')
   const shrink = db.prepare('UPDATE free_ranges SET first = first + 1 WHERE first = ?')
@@ -90,6 +94,7 @@ export function createFreeSpace(db: DatabaseSync): FreeSpace {
       else shrink.run(range.first)
       return range.first
     },
+    restsUntil: nftContract => (ofNft.get(nftContract) as { available_at: number } | undefined)?.available_at,
     rest: (index, nftContract, times) => void insertResting.run(index, nftContract, times.freedAt, times.availableAt),
     giveBack,
     collect(now, limit = 1000) {

@@ -15,7 +15,8 @@ CREATE TABLE allocations (
   tunnel_seen INTEGER NOT NULL DEFAULT 0,   -- 1 once a handshake was seen with any key of this lease
   request_contract TEXT,                    -- the request that the lease answers; NULL for imported leases
   request_id INTEGER,
-  request_digest TEXT
+  request_digest TEXT,
+  rests_until INTEGER                       -- when the prefix was resting: what was left of that, should nobody use it now
 ) STRICT;
 CREATE INDEX allocations_wallet ON allocations (wallet);
 CREATE INDEX allocations_unseen ON allocations (id) WHERE tunnel_seen = 0;

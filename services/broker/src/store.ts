@@ -31,6 +31,8 @@ export type Lease = {
   readonly tunnelSeen: boolean
   /** `undefined` for leases of an earlier generation. */
   readonly request: RequestRef | undefined
+  /** Unix ms until which the prefix would still rest had it not been taken again; absent: it did not rest. */
+  readonly restsUntil?: number | undefined
 }
 
 /** What a new lease, or a new key of one, is made of. */
@@ -68,7 +70,7 @@ export type Store = Disposable & {
   allocate(input: LeaseInput): Lease | undefined
   /** Sets the key and the request of a lease; the prefix stays. */
   rekey(lease: Lease, publicKey: string, request: RequestRef | undefined): Lease
-  /** Takes a lease back; `rest` holds the prefix back, otherwise it is free at once. */
+  /** Takes a lease back; `rest` holds the prefix back, otherwise it is free at once, or rests on if it was resting before. */
   release(lease: Lease, reason: string, rest: RestTimes | undefined): void
   markSeen(lease: Lease, at: number): void
   /** Frees what has rested enough. Returns how many prefixes that were. */
@@ -136,6 +138,7 @@ function createStore(db: DatabaseSync, pool: Pool, clock: Clock): Store {
     countLeasesOfWallet: wallet => (sql.countWallet.get(wallet) as { n: number }).n,
     leasesAfter: (afterId, limit) => many(sql.after.all(afterId, limit)),
     allocate({ nftContract, publicKey, wallet, request }) {
+      const restsUntil = free.restsUntil(nftContract)
       const index = free.take(nftContract)
       if (index === undefined) return undefined
       const prefix = prefixAt(pool, index)
@@ -150,6 +153,7 @@ function createStore(db: DatabaseSync, pool: Pool, clock: Clock): Store {
         request.contract,
         request.id,
         request.digest,
+        restsUntil ?? null,
       )
       audit('allocate', { nftContract, prefix, details: { pubkey: publicKey, request: Number(request.id) } })
       return {
@@ -164,6 +168,7 @@ function createStore(db: DatabaseSync, pool: Pool, clock: Clock): Store {
         lastSeenAt: undefined,
         tunnelSeen: false,
         request,
+        restsUntil,
       }
     },
     rekey(lease, publicKey, request) {
@@ -179,12 +184,10 @@ function createStore(db: DatabaseSync, pool: Pool, clock: Clock): Store {
     release(lease, reason, rest) {
       sql.remove.run(lease.id)
       const freedAt = clock.now()
-      if (rest === undefined) free.giveBack(lease.prefixIndex)
-      else
-        free.rest(lease.prefixIndex, lease.nftContract, {
-          freedAt,
-          availableAt: freedAt + (rest.keepDays + rest.quarantineDays) * dayMs,
-        })
+      const restMs = rest === undefined ? 0 : (rest.keepDays + rest.quarantineDays) * dayMs
+      const availableAt = Math.max(freedAt + restMs, lease.restsUntil ?? 0)
+      if (availableAt > freedAt) free.rest(lease.prefixIndex, lease.nftContract, { freedAt, availableAt })
+      else free.giveBack(lease.prefixIndex)
       audit('release', { nftContract: lease.nftContract, prefix: lease.prefix, details: { reason } })
     },
     markSeen: (lease, at) => void sql.markSeen.run(isoTime(at), lease.id),
@@ -214,6 +217,7 @@ type LeaseRow = {
   request_contract: string | null
   request_id: number | null
   request_digest: string | null
+  rests_until: number | null
 }
 
 function toLease(row: LeaseRow): Lease {
@@ -232,6 +236,7 @@ function toLease(row: LeaseRow): Lease {
       row.request_contract === null || row.request_id === null || row.request_digest === null
         ? undefined
         : { contract: row.request_contract, id: BigInt(row.request_id), digest: row.request_digest },
+    restsUntil: row.rests_until ?? undefined,
   }
 }
 
@@ -248,7 +253,7 @@ function prepare(db: DatabaseSync) {
     countWallet: db.prepare('SELECT COUNT(*) AS n FROM allocations WHERE wallet = ?'),
     insert: db.prepare(
       `INSERT INTO allocations (prefix, prefix_index, pubkey, nft_contract, allocated_at, wallet,
-         request_contract, request_id, request_digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+         request_contract, request_id, request_digest, rests_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     rekey: db.prepare(
       `UPDATE allocations SET pubkey = ?, endpoint = NULL, request_contract = ?, request_id = ?, request_digest = ?
