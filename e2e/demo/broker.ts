@@ -109,7 +109,7 @@ export async function startBroker({ lab, chain, registry, requests }: BrokerPlan
     return (await response.json()) as T
   }
   await eventually('the daemon to be healthy', () => get('/health'))
-  const emptyKernel = await eventually('the tunnel interface', () => readKernel(machine))
+  const emptyKernel = await settledKernel(machine)
   return {
     machine,
     registry,
@@ -167,6 +167,22 @@ function supervise(machine: Machine) {
   }
 }
 
+/** Waits until the daemon has set up what it sets up without any lease: the same twice, a moment apart. */
+async function settledKernel(machine: Machine): Promise<KernelFacts> {
+  let last = ''
+  return await eventually(
+    'the daemon to have set its network up',
+    async () => {
+      const facts = await readKernel(machine)
+      const text = facts.lines.join('\n')
+      const settled = text === last && /^route /m.test(text) && /^firewall /m.test(text)
+      last = text
+      return settled ? facts : undefined
+    },
+    { everyMs: 300 },
+  )
+}
+
 async function readKernel(machine: Machine): Promise<KernelFacts> {
   const run = async (command: string, args: readonly string[]) =>
     (await machine.exec(command, args)).stdout.split('\n').filter(line => line !== '')
@@ -193,6 +209,10 @@ async function readKernel(machine: Machine): Promise<KernelFacts> {
 export function expectSameKernel(before: KernelFacts, now: KernelFacts): void {
   const missing = before.lines.filter(line => !now.lines.includes(line))
   const added = now.lines.filter(line => !before.lines.includes(line))
-  const seen = [...missing.map(line => `missing: ${line}`), ...added.map(line => `too much: ${line}`)].join('; ')
-  expect(seen === '', 'the kernel to hold what it held before', seen)
+  const seen = [...missing.map(line => `missing: ${line}`), ...added.map(line => `too much: ${line}`)]
+  expect(
+    seen.length === 0,
+    'the kernel to hold what it held before',
+    `${seen.length} differences: ${seen.slice(0, 5).join('; ')}`,
+  )
 }
