@@ -70,6 +70,9 @@ describe('blockhost-broker, as an operator runs it', needsRoot, () => {
     assert.equal((await daemon.ended).status, 0)
     assert.equal(world.notified().at(-1), 'STOPPING=1 STATUS=Stopping')
     await world.machine.exec('wg', ['show', 'wg-broker'])
+    assert.equal((await world.run('down')).status, 0)
+    await assert.rejects(world.machine.exec('wg', ['show', 'wg-broker']))
+    assert.equal((await world.machine.exec('nft', ['list', 'ruleset'])).stdout, '')
   })
 
   it(

@@ -22,6 +22,7 @@ test('argv: every documented line, and those of earlier generations', () => {
     ['generate-key -o /k/operator.key', { kind: 'generate-key', path: '/k/operator.key', force: false, json: false }],
     ['set-fee 1000', { kind: 'set-fee', configPath: undefined, value: 1000n, json: false }],
     ['set-capacity 0 -c /a.toml', { kind: 'set-capacity', configPath: '/a.toml', value: 0n, json: false }],
+    ['down', { kind: 'down', configPath: undefined, json: false }],
     ['withdraw-fees', { kind: 'withdraw-fees', configPath: undefined, to: undefined, json: false }],
   ]
   for (const [line, expected] of lines) assert.deepEqual(parse(line), expected, line)

@@ -20,6 +20,7 @@ export type Command =
       readonly to: `0x${string}` | undefined
       readonly json: boolean
     }
+  | { readonly kind: 'down'; readonly configPath: string | undefined; readonly json: boolean }
   | { readonly kind: 'version' }
   | { readonly kind: 'help' }
   /** Exit 2: the line can't be understood. */
@@ -50,6 +51,7 @@ Commands:
   deploy              Deploy the contracts and register the broker; safe to repeat (also: deploy-contracts)
   set-fee WEI         Set what a request costs its sender, in wei
   set-capacity N      Set how many leases are accepted at a time; 0 = any number
+  down                Remove the interface, firewall and NDP that a stopped daemon leaves in force
   withdraw-fees       Send the collected fees to the operator, or to --to ADDRESS
 
 Options:
@@ -106,6 +108,7 @@ const optionsOf = {
   'set-fee': {},
   'set-capacity': {},
   'withdraw-fees': { to: { type: 'string' } },
+  down: {},
 } as const
 
 type Name = keyof typeof optionsOf
@@ -156,6 +159,7 @@ function toCommand(name: Name, values: Values, positionals: readonly string[]): 
     case 'run':
       return values['check-config'] === true ? { kind: 'check-config', configPath, json } : { kind: 'run', configPath }
     case 'check-config':
+    case 'down':
       return { kind: name, configPath, json }
     case 'keygen':
       return { kind: name, folder: text(values, 'dir') ?? configFolder, force: values.force === true, json }

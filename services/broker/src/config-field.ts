@@ -1,5 +1,6 @@
 /** How one value of a configuration file is checked: every message says what was found and what was expected. */
 import { isAbsolute, normalize } from 'node:path'
+import { isInterfaceName } from '@blockhost/net/link.ts'
 import { checksum, validate } from 'ox/Address'
 import { z } from 'zod'
 
@@ -174,11 +175,10 @@ function inRange(min: number, max: number): Parse<number> {
     typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max ? value : undefined
 }
 
-const interfaceRule = 'an interface name of 1 to 15 letters, digits, and . _ = + -'
+const interfaceRule = 'an interface name of 1 to 15 letters, digits, and . _ -'
 
 function toInterface(value: unknown): string | undefined {
-  if (typeof value !== 'string' || value === '.' || value === '..') return undefined
-  return /^[A-Za-z0-9_=+.][A-Za-z0-9_=+.-]{0,14}$/.test(value) ? value : undefined
+  return typeof value === 'string' && isInterfaceName(value) ? value : undefined
 }
 
 function toAbsolutePath(value: unknown): string | undefined {

@@ -169,11 +169,11 @@ describe('refused, naming the key, what was found and what was expected', () => 
     ],
     'an interface name that Linux would cut off': [
       { wireguard: `${wireguard}\ninterface = "wireguard-broker"` },
-      'wireguard.interface: found "wireguard-broker", expected an interface name of 1 to 15 letters, digits, and . _ = + -',
+      'wireguard.interface: found "wireguard-broker", expected an interface name of 1 to 15 letters, digits, and . _ -',
     ],
     'an interface name that a command would take for an option': [
       { wireguard: `${wireguard}\ninterface = "-wg"` },
-      'wireguard.interface: found "-wg", expected an interface name of 1 to 15 letters, digits, and . _ = + -',
+      'wireguard.interface: found "-wg", expected an interface name of 1 to 15 letters, digits, and . _ -',
     ],
     'one interface for both sides': [
       { wireguard: `${wireguard}\nupstream_interface = "wg-broker"` },

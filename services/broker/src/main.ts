@@ -52,6 +52,8 @@ async function run(command: Command): Promise<ExitCode> {
     case 'set-capacity':
     case 'withdraw-fees':
       return runOperate(command)
+    case 'down':
+      return runDown(command)
   }
 }
 
@@ -135,6 +137,17 @@ async function runOperate(command: Of<'set-fee' | 'set-capacity' | 'withdraw-fee
   )
   const { note, hash, gasUsed } = row
   print(json ? { done: note, hash, gas_used: Number(gasUsed) } : `Done: ${note} (${hash}, ${gasUsed} gas)`)
+  return exitCodes.ok
+}
+
+async function runDown({ configPath = defaultConfigPath, json }: Of<'down'>): Promise<ExitCode> {
+  const { readConfig } = await import('./config.ts')
+  const { takeDown } = await import('./down.ts')
+  const config = readConfig(configPath)
+  const { clock, log } = await commandDeps()
+  await takeDown(config, { clock, log })
+  const { interface: name } = config.wireguard
+  print(json ? { removed: name } : `Removed ${name} and what belonged to it. Leases and keys are as they were.`)
   return exitCodes.ok
 }
 
