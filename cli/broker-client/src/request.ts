@@ -75,6 +75,12 @@ async function select(
   const contract = allocations.findContract()
   const remembered = contract?.ok ? contract.value : undefined
   if (contract?.ok === false) deps.progress.note(`broker-contract.json is not used: ${contract.problem}`)
+  const saved = allocations.findAllocation()
+  if (saved?.ok === false) deps.progress.note(`broker-allocation.json is not used: ${saved.problem}`)
+  if (saved?.ok && saved.value.nftContract.toLowerCase() !== command.nftContract.toLowerCase())
+    deps.progress.note(
+      `the saved lease of the NFT contract ${saved.value.nftContract} will be replaced; it is not released by this`,
+    )
   if (command.name === 'renew' && intent === undefined && remembered === undefined)
     throw nothingToRenew(deps.globals.configDir)
   const selector: BrokerSelector = command.name === 'request' ? command.broker : { kind: 'any', region: undefined }
