@@ -160,8 +160,8 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     rules: FollowRules,
   ): DataplaneChange[] {
     if (view === undefined || view.id !== row.id) return []
-    const transaction = row.txKey === undefined ? undefined : deps.outbox.find(row.txKey)?.state
-    const seen = observe(row, view, transaction, newBlock !== undefined && newBlock > row.firstBlock)
+    const transaction = row.txKey === undefined ? undefined : deps.outbox.find(row.txKey)
+    const seen = observe(row, view, transaction?.state, newBlock !== undefined && newBlock > row.firstBlock)
     switch (seen.kind) {
       case 'same':
         return []
@@ -172,7 +172,7 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
         store.requests.setState(row, 'answering')
         return []
       case 'retry':
-        return retry(row, rules)
+        return retry(row, transaction?.state !== 'cancelled' || transaction.attempts > 0, rules)
       case 'overtaken':
         return overtaken(row, seen.reason, rules)
       case 'released':
@@ -191,9 +191,10 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     }
   }
 
-  function retry(row: RequestRow, rules: FollowRules): DataplaneChange[] {
-    if (row.attempts + 1 < maxAttempts) {
-      store.requests.retry(row)
+  /** An answer that was cancelled before it was sent, for the sake of another one in the same transaction, is no failure. */
+  function retry(row: RequestRow, wasSent: boolean, rules: FollowRules): DataplaneChange[] {
+    if (!wasSent || row.attempts + 1 < maxAttempts) {
+      store.requests.retry(row, wasSent)
       return []
     }
     deps.log.error(
@@ -276,10 +277,11 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
 
   function decide(view: RequestView, snapshot: Snapshot, rules: FollowRules): DataplaneChange[] {
     const known = store.requests.find({ contract, id: view.id, digest: view.digest })
-    if (known !== undefined && known.state !== 'dropped' && known.state !== 'superseded') return []
+    if (known !== undefined && !canComeBack(known, view)) return []
     const verdict = judge(view, judgeContext(snapshot, rules))
     switch (verdict.kind) {
       case 'skip':
+        if (known?.state === 'dropped') return comeBackAnswered(known, view, snapshot)
         adoptHistory(view, snapshot)
         rememberYoung(view, snapshot)
         return []
@@ -330,6 +332,23 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     })
     deps.log.info({ contract, request: view.id, reason }, 'request refused')
     return []
+  }
+
+  /** A dropped request is back together with the answer it had: its lease is made again, with the prefix that was kept for it. */
+  function comeBackAnswered(row: RequestRow, view: RequestView, snapshot: Snapshot): DataplaneChange[] {
+    const { nftContract, publicKey } = row
+    if (view.status !== requestStatus.approved || !view.mapped || publicKey === undefined) return []
+    const holder = store.findLease({ publicKey })
+    const isKept = store.findLease({ nftContract }) !== undefined || store.isKept(nftContract)
+    const back = { ...row, state: 'answered', reason: undefined, firstBlock: snapshot.blockNumber } as const
+    if (!isKept || (holder !== undefined && holder.nftContract !== nftContract)) {
+      store.requests.record(back)
+      releaseOnChain(store, deps.outbox, back, generation ?? 3, 'prefix-gone')
+      return []
+    }
+    const granted = grant(store, { nftContract, publicKey, wallet: row.requester, request: row })!
+    store.requests.record({ ...back, previous: granted.previous })
+    return [granted.change]
   }
 
   /** A lease of the earlier generation learns which request it answers, so that a release on chain is noticed. */
@@ -397,6 +416,12 @@ function notOwner(contract: string, owner: Address, operator: Address): BlockHos
     fields: { contract, owner, operator },
     exitCode: exitCodes.badConfig,
   })
+}
+
+/** Whether a request that was decided on is decided on again; `released` is over for good unless a reorg took the release away. */
+function canComeBack({ state }: RequestRow, view: RequestView): boolean {
+  if (state === 'released') return view.status === requestStatus.pending && view.mapped
+  return state === 'dropped' || state === 'superseded'
 }
 
 function seenKey(view: RequestView): string {

@@ -14,7 +14,7 @@ import type { RequestRow } from './requests.ts'
  * - `lingering`: taken back here, but the chain still shows the lease and no transaction is under way.
  * - `gone`: taken back here, and the chain agrees.
  * - `dropped`: a reorg took the request away, or put another in its place.
- * - `revived`: a reorg took the newer request away that had replaced this one.
+ * - `revived`: a reorg took away what had ended this one: a newer request, or its release.
  */
 export type Observation =
   | {
@@ -55,11 +55,11 @@ export function observe(
       if (!isHeld(view)) return { kind: 'gone' }
       return { kind: isUnderWay(transaction) ? 'same' : 'lingering' }
     case 'released':
-      return { kind: isNewer && isHeld(view) ? 'lingering' : 'same' }
+      if (isNewer && isHeld(view)) return { kind: 'lingering' }
+      // An answer that is still on its way lands, and is taken back then.
+      return { kind: isNewer && isWaiting(view) && !isUnderWay(transaction) ? 'revived' : 'same' }
     case 'superseded':
-      return {
-        kind: isNewer && view.status === requestStatus.pending && view.mappedId === view.id ? 'revived' : 'same',
-      }
+      return { kind: isNewer && isWaiting(view) ? 'revived' : 'same' }
     default:
       return { kind: 'same' }
   }
@@ -77,7 +77,11 @@ function observeAnswered(view: WatchView, isNewer: boolean): Observation {
   if (!isNewer) return { kind: 'same' }
   if (view.mappedId === 0n) return { kind: 'released' }
   // Where mappedId is a newer request of the same NFT contract, that one is judged on its own and takes the lease over.
-  return { kind: view.status === requestStatus.pending && view.mappedId === view.id ? 'unanswered' : 'same' }
+  return { kind: isWaiting(view) ? 'unanswered' : 'same' }
+}
+
+function isWaiting(view: WatchView): boolean {
+  return view.status === requestStatus.pending && view.mappedId === view.id
 }
 
 function isHeld(view: WatchView): boolean {

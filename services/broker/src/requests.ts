@@ -53,8 +53,8 @@ export type RequestLedger = {
   setAnswering(ref: RequestRef, txKey: string): void
   /** Any state -> `releasing`; `attempts` grows. */
   setReleasing(ref: RequestRef, txKey: string, reason: string): void
-  /** `answering` -> `leased` after an answer that can't count; `attempts` grows. */
-  retry(ref: RequestRef): void
+  /** `answering` -> `leased` after an answer that can't count; `attempts` grows if it was ever sent. */
+  retry(ref: RequestRef, wasSent: boolean): void
   countOfWalletSince(wallet: string, since: number): number
   countByState(): Record<string, number>
 }
@@ -93,7 +93,7 @@ export function createRequestLedger(db: DatabaseSync, clock: Clock): RequestLedg
     setState: (ref, state, reason) => void sql.setState.run(state, reason ?? null, ...key(ref)),
     setAnswering: (ref, txKey) => void sql.setAnswering.run(txKey, ...key(ref)),
     setReleasing: (ref, txKey, reason) => void sql.setReleasing.run(txKey, reason, ...key(ref)),
-    retry: ref => void sql.retry.run(...key(ref)),
+    retry: (ref, wasSent) => void sql.retry.run(Number(wasSent), ...key(ref)),
     countOfWalletSince: (wallet, since) => (sql.countWallet.get(wallet, since) as { n: number }).n,
     countByState: () =>
       Object.fromEntries((sql.byState.all() as { state: string; n: number }[]).map(row => [row.state, row.n])),
@@ -168,7 +168,7 @@ function prepare(db: DatabaseSync) {
     setReleasing: db.prepare(
       `UPDATE requests SET state = 'releasing', tx_key = ?, reason = ?, attempts = attempts + 1 ${one}`,
     ),
-    retry: db.prepare(`UPDATE requests SET state = 'leased', tx_key = NULL, attempts = attempts + 1 ${one}`),
+    retry: db.prepare(`UPDATE requests SET state = 'leased', tx_key = NULL, attempts = attempts + ? ${one}`),
     countWallet: db.prepare('SELECT COUNT(*) AS n FROM requests WHERE requester = ? AND decided_at > ?'),
     byState: db.prepare('SELECT state, COUNT(*) AS n FROM requests GROUP BY state'),
   }

@@ -66,6 +66,8 @@ export type Store = Disposable & {
   countLeasesOfWallet(wallet: string): number
   /** Leases after `afterId`, by id: the pages of a sweep. */
   leasesAfter(afterId: number, limit: number): Lease[]
+  /** Whether a prefix rests for this NFT contract. */
+  isKept(nftContract: string): boolean
   /** Gives out a prefix. @returns `undefined` when the pool is full. */
   allocate(input: LeaseInput): Lease | undefined
   /** Sets the key and the request of a lease; the prefix stays. */
@@ -137,6 +139,7 @@ function createStore(db: DatabaseSync, pool: Pool, clock: Clock): Store {
     unseenLeases: () => many(sql.unseen.all()),
     countLeasesOfWallet: wallet => (sql.countWallet.get(wallet) as { n: number }).n,
     leasesAfter: (afterId, limit) => many(sql.after.all(afterId, limit)),
+    isKept: nftContract => free.restsUntil(nftContract) !== undefined,
     allocate({ nftContract, publicKey, wallet, request }) {
       const restsUntil = free.restsUntil(nftContract)
       const index = free.take(nftContract)
