@@ -39,7 +39,16 @@ export type PayloadTruth =
 export type Flaw = (typeof flaws)[number]
 
 /** All of {@link Flaw}. */
-export const flaws = ['noise', 'short', 'other-recipient', 'no-json', 'no-key', 'brokers-key', 'other-nft', 'changed'] as const
+export const flaws = [
+  'noise',
+  'short',
+  'other-recipient',
+  'no-json',
+  'no-key',
+  'brokers-key',
+  'other-nft',
+  'changed',
+] as const
 
 /** Returns the hosts `h0`, `h1`, ...; the same objects each time. */
 export function castOf(count: number): readonly Identity[] {
@@ -128,7 +137,10 @@ function remember(label: string, make: (label: string) => Uint8Array): Uint8Arra
 
 /** Sealed with keys that follow from the label: the same bytes in every run. */
 function seal(label: string, plaintext: Uint8Array, recipient = brokerPublicKey): Uint8Array {
-  const vector = { ephemeralPrivateKey: bytesOf(`${label} ephemeral`), nonce: bytesOf(`${label} nonce`).subarray(0, 16) }
+  const vector = {
+    ephemeralPrivateKey: bytesOf(`${label} ephemeral`),
+    nonce: bytesOf(`${label} nonce`).subarray(0, 16),
+  }
   return encrypt(recipient, plaintext, vector)
 }
 

@@ -1,7 +1,13 @@
 /** The simulated chain as the daemon sees it: a `ChainReader` and a `TransactionPort`, without faults; those are added around them. */
 import type { ChainReader, RequestView, Snapshot, SnapshotQuery, WatchView } from '@blockhost/chain/snapshot.ts'
 import type { UnsignedTransaction } from '@blockhost/chain/transaction.ts'
-import type { EstimateOutcome, PortView, Receipt, SendOutcome, TransactionPort } from '@blockhost/chain/transaction-port.ts'
+import type {
+  EstimateOutcome,
+  PortView,
+  Receipt,
+  SendOutcome,
+  TransactionPort,
+} from '@blockhost/chain/transaction-port.ts'
 import type { Address, Hex } from 'viem'
 import { type Block, type Endpoint, isAncestor, priceOf, type SimChain, type SimTransaction } from './chain.ts'
 import { type ContractCall, type ContractRequest, type ContractState, decodeCall, execute } from './contract.ts'

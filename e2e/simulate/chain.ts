@@ -1,7 +1,14 @@
 /** A chain that forks: blocks, a pool of transactions, reorganizations, and endpoints that lag. */
 import type { Fees } from '@blockhost/chain/transaction.ts'
 import type { Address, Hex } from 'viem'
-import { type ContractCall, type ContractRequest, type ContractRules, type ContractState, emptyContract, execute } from './contract.ts'
+import {
+  type ContractCall,
+  type ContractRequest,
+  type ContractRules,
+  type ContractState,
+  emptyContract,
+  execute,
+} from './contract.ts'
 import type { Random } from './random.ts'
 import type { World } from './world.ts'
 
@@ -95,7 +102,10 @@ export function createChain(
   nfts: ContractState['nfts'],
 ): SimChain {
   const { rules } = options
-  const endpoints = Array.from({ length: options.endpoints }, (_, i): Endpoint => ({ name: `rpc${i}`, frozen: undefined }))
+  const endpoints = Array.from(
+    { length: options.endpoints },
+    (_, i): Endpoint => ({ name: `rpc${i}`, frozen: undefined }),
+  )
   const blocksByTransaction = new Map<Hex, Block[]>()
   const operatorMined = new Map<Hex, SimTransaction>()
   const requestsByDigest = new Map<Hex, ContractRequest>()
@@ -107,7 +117,12 @@ export function createChain(
   let baseFeeWei = 10n ** 10n
   let head: Block = makeBlock(undefined, options.genesisTimestamp, [], { ...emptyContract, nfts })
 
-  function makeBlock(parent: Block | undefined, timestamp: number, mined: readonly Mined[], state: ContractState): Block {
+  function makeBlock(
+    parent: Block | undefined,
+    timestamp: number,
+    mined: readonly Mined[],
+    state: ContractState,
+  ): Block {
     const number = parent === undefined ? 100n : parent.number + 1n
     const block: Block = { number, hash: nextHash(), parent, timestamp, baseFeeWei, mined, state }
     for (const { transaction } of mined) {
@@ -127,7 +142,12 @@ export function createChain(
   }
 
   /** Builds a block of what is offered, on `parent`; returns what it did not take, too. */
-  function build(parent: Block, hosts: readonly SimTransaction[], operators: readonly SimTransaction[], p: number): Block {
+  function build(
+    parent: Block,
+    hosts: readonly SimTransaction[],
+    operators: readonly SimTransaction[],
+    p: number,
+  ): Block {
     const timestamp = parent.timestamp + Math.max(1, options.blockSeconds)
     const mined: Mined[] = []
     let state = parent.state
@@ -193,7 +213,10 @@ export function createChain(
     const lost = waitingHosts.filter(() => random.chance(0.15))
     waitingHosts = waitingHosts.filter(transaction => !lost.includes(transaction))
     if (random.chance(0.3)) waitingOperators = []
-    world.note('chain', `REORG of ${orphans.length} blocks after block ${fork.number}, ${gone.length} transactions gone`)
+    world.note(
+      'chain',
+      `REORG of ${orphans.length} blocks after block ${fork.number}, ${gone.length} transactions gone`,
+    )
     head = fork
     const length = Math.max(1, orphans.length + random.int(-1, 2))
     const inclusion = random.pick([0.3, 0.7, 1])

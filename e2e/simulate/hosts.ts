@@ -1,6 +1,7 @@
 /** Hosts that want a prefix, by the book and not. */
-import type { FakeKernel } from '@blockhost/testkit/fake-kernel.ts'
+
 import { requestStatus } from '@blockhost/chain/snapshot.ts'
+import type { FakeKernel } from '@blockhost/testkit/fake-kernel.ts'
 import type { Address } from 'viem'
 import { flawedPayload, flaws, goodPayload, type Identity, openAnswer, truthOf } from './cast.ts'
 import type { SimChain } from './chain.ts'
@@ -24,7 +25,9 @@ export type Host = {
   readonly identity: Identity
   readonly character: Character
   /** What its WireGuard runs with: the last answer it could read. */
-  tunnel: { readonly prefix: string; readonly publicKey: string; readonly upAt: number; readonly downAt: number } | undefined
+  tunnel:
+    | { readonly prefix: string; readonly publicKey: string; readonly upAt: number; readonly downAt: number }
+    | undefined
   /** Whether it still does things; afterwards it only keeps its tunnel. */
   isActing: boolean
 }
@@ -74,41 +77,41 @@ export function startHost(identity: Identity, around: HostSurroundings): Host {
   }
 
   function doSomething(): void {
-    const current = live()
-    if (current === undefined) return random.chance(0.7) ? request('wants a prefix') : undefined
-    const act = random.weighted({ nothing: 3, rekey: 3, again: 1, twice: 1, release: 2, flawed: 1, huge: 0.5, steal: 0.7, give: 0.5, expire: 0.5 })
-    switch (act) {
-      case 'rekey':
-        keyNumber += 1
-        return request('changes its key')
-      case 'again':
-        return request('asks again')
-      case 'twice':
-        request('asks twice')
-        keyNumber += 1
-        return request('asks twice')
-      case 'release':
-        return submit({ kind: 'releaseAllocation', nftContract }, 'releases')
-      case 'flawed': {
-        const flaw = random.pick(flaws)
-        return submit({ kind: 'submitRequest', nftContract, payload: flawedPayload(identity, flaw, ownKey()) }, flaw)
-      }
-      case 'huge':
-        return submit({ kind: 'submitRequest', nftContract, payload: huge }, 'sends too much')
-      case 'steal': {
-        const victim = random.pick(around.others()).tunnel
-        if (victim === undefined) return
-        return submit({ kind: 'submitRequest', nftContract, payload: goodPayload(identity, victim.publicKey) }, 'steals a key')
-      }
-      case 'give': {
-        const to = identity.wallets.find(wallet => wallet !== owner())!
-        return submit({ kind: 'transferOwnership', nftContract, to }, 'gives its nft away')
-      }
-      case 'expire':
-        return submit({ kind: 'markExpired', ids: [current.id] }, 'marks its request expired')
-      case 'nothing':
-        return
-    }
+    if (live() === undefined) {
+      if (random.chance(0.7)) request('wants a prefix')
+    } else acts[random.weighted(actWeights)]()
+  }
+
+  const acts: Record<Act, () => void> = {
+    nothing: () => undefined,
+    rekey: () => requestWithNewKey('changes its key'),
+    again: () => request('asks again'),
+    twice: () => {
+      request('asks twice')
+      requestWithNewKey('asks twice')
+    },
+    release: () => submit({ kind: 'releaseAllocation', nftContract }, 'releases'),
+    flawed: () => {
+      const flaw = random.pick(flaws)
+      submit({ kind: 'submitRequest', nftContract, payload: flawedPayload(identity, flaw, ownKey()) }, `sends: ${flaw}`)
+    },
+    huge: () => submit({ kind: 'submitRequest', nftContract, payload: huge }, 'sends too much'),
+    steal: () => {
+      const victim = random.pick(around.others()).tunnel
+      if (victim === undefined) return
+      const payload = goodPayload(identity, victim.publicKey)
+      submit({ kind: 'submitRequest', nftContract, payload }, 'steals a key')
+    },
+    give: () => {
+      const to = identity.wallets.find(wallet => wallet !== owner())!
+      submit({ kind: 'transferOwnership', nftContract, to }, 'gives its nft away')
+    },
+    expire: () => submit({ kind: 'markExpired', ids: [live()!.id] }, 'marks its request expired'),
+  }
+
+  function requestWithNewKey(why: string): void {
+    keyNumber += 1
+    request(why)
   }
 
   function request(why: string): void {
@@ -130,8 +133,7 @@ export function startHost(identity: Identity, around: HostSurroundings): Host {
     const current = live()
     if (current?.status === requestStatus.approved) waitingSince = undefined
     if (waitingSince === undefined || world.now() - waitingSince < patienceMs) return
-    keyNumber += 1
-    request('is tired of waiting')
+    requestWithNewKey('is tired of waiting')
   }
 
   function readAnswer(): void {
@@ -141,9 +143,8 @@ export function startHost(identity: Identity, around: HostSurroundings): Host {
     const truth = truthOf(current.payload)
     if (truth.kind === 'bad') return
     const opened = openAnswer(identity, current.id, current.response)
-    if (opened.kind !== 'good') return world.note(name, `can't use the answer to #${current.id}: ${opened.kind}`)
     // A stolen public key is of no use.
-    if (!identity.wireguardKeys.includes(truth.publicKey)) return
+    if (opened.kind !== 'good' || !identity.wireguardKeys.includes(truth.publicKey)) return
     const { prefix } = opened.response
     const upAt = world.now() + delayOf(character, random, around.tunnelTimeoutMs)
     const downAt = character === 'leaving' ? upAt + random.between(20_000, 200_000) : Number.POSITIVE_INFINITY
@@ -154,13 +155,32 @@ export function startHost(identity: Identity, around: HostSurroundings): Host {
   function keepTunnel(): void {
     const { tunnel } = host
     if (tunnel === undefined || world.now() < tunnel.upAt || world.now() > tunnel.downAt) return
-    const peer = kernel.state.links.values().find(link => link.wireguard !== undefined)?.wireguard?.peers.get(tunnel.publicKey)
+    const peer = kernel.state.links
+      .values()
+      .find(link => link.wireguard !== undefined)
+      ?.wireguard?.peers.get(tunnel.publicKey)
     const seconds = around.machineSeconds()
     if (peer === undefined || Math.abs(seconds - peer.latestHandshake) < 120) return
     if (kernel.handshake(tunnel.publicKey, seconds)) world.note(name, `handshake with ${tunnel.publicKey.slice(0, 6)}`)
   }
 
   return host
+}
+
+/** What a host with a live request does next. */
+type Act = keyof typeof actWeights
+
+const actWeights = {
+  nothing: 3,
+  rekey: 3,
+  again: 1,
+  twice: 1,
+  release: 2,
+  flawed: 1,
+  huge: 0.5,
+  steal: 0.7,
+  give: 0.5,
+  expire: 0.5,
 }
 
 const patienceMs = 180_000

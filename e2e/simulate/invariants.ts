@@ -27,6 +27,8 @@ export type Ledger = Witness & {
   readonly intents: ReadonlyMap<Hex, { answers: number; releases: number }>
 }
 
+type Freed = Map<string, { readonly nftContract: string; readonly availableAt: number }>
+
 type AuditRow = {
   readonly id: number
   readonly action: string
@@ -46,11 +48,12 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
   const { config } = scenario
   const restMs = (config.keepDays + config.quarantineDays) * 86_400_000
   const intents = new Map<Hex, { answers: number; releases: number }>()
-  const freed = new Map<string, { nftContract: string; availableAt: number }>()
   /** `key prefix` that the kernel ever had. */
   const carried = new Set<string>()
   const lastIds = { audit: 0, outbox: 0 }
   let leases = new Map<string, LeaseRow>()
+  /** The last holder of each prefix that was freed, and until when it rests (Unix ms). */
+  let freed: Freed = new Map()
   let firstLooks = new Map<string, number>()
   let looksOfLife = 0
 
@@ -59,20 +62,21 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
   }
 
   function beforeCommit(life: Life): () => void {
+    const stillFreed = new Map(freed)
     const audit = life.db.prepare('SELECT * FROM audit_log WHERE id > ? ORDER BY id').all(lastIds.audit) as AuditRow[]
-    const outbox = life.db.prepare('SELECT id, intent_key, data FROM outbox WHERE id > ? ORDER BY id').all(lastIds.outbox)
+    const outbox = life.db
+      .prepare('SELECT id, intent_key, data FROM outbox WHERE id > ? ORDER BY id')
+      .all(lastIds.outbox)
     if (audit.length === 0 && outbox.length === 0) return () => undefined
     const after = readLeases(life)
-    checkAudit(life, audit, after)
+    checkAudit(life, audit, after, stillFreed)
     if (audit.length > 0) checkPool(life, after)
     const added = outbox.map(row => readIntent(life, row as OutboxRow, after))
-    const released = audit.filter(row => row.action === 'release')
-    const before = leases
     return () => {
       leases = after
       lastIds.audit = audit.at(-1)?.id ?? lastIds.audit
       lastIds.outbox = Number(outbox.at(-1)?.id ?? lastIds.outbox)
-      for (const row of released) noteFreed(row, before)
+      freed = stillFreed
       for (const list of added) for (const { digest, kind } of list) countIntent(digest, kind)
     }
   }
@@ -85,7 +89,12 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
   // --- audit log ----------------------------------------------------------------------------------------------------
 
   /** The log, replayed on the leases of before, must give the leases of after. */
-  function checkAudit(life: Life, rows: readonly AuditRow[], after: ReadonlyMap<string, LeaseRow>): void {
+  function checkAudit(
+    life: Life,
+    rows: readonly AuditRow[],
+    after: ReadonlyMap<string, LeaseRow>,
+    stillFreed: Freed,
+  ): void {
     const replayed = new Map([...leases.values()].map(row => [row.prefix, { nft: row.nft_contract, key: row.pubkey }]))
     for (const row of rows) {
       const details = JSON.parse(row.details ?? '{}') as Record<string, string>
@@ -93,11 +102,12 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
       const prefix = row.prefix ?? ''
       if (row.action === 'allocate') {
         check(!replayed.has(prefix), 'a prefix is given out once', () => `${prefix} to ${nft}`)
-        checkRested(prefix, nft)
+        checkRested(stillFreed, prefix, nft)
         replayed.set(prefix, { nft, key: details.pubkey ?? '' })
       } else if (row.action === 'update_pubkey') replayed.set(prefix, { nft, key: details.new_pubkey ?? '' })
       else if (row.action === 'release') {
         if (details.reason === 'unused') checkUnused(life, prefix)
+        noteFreed(stillFreed, row, details.reason ?? '')
         replayed.delete(prefix)
       } else if (row.action === 'refuse') checkRefusal(life, nft, details, rows)
     }
@@ -112,19 +122,28 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
     )
   }
 
-  function checkRested(prefix: string, nftContract: string): void {
-    const last = freed.get(prefix)
+  function checkRested(stillFreed: Freed, prefix: string, nftContract: string): void {
+    const last = stillFreed.get(prefix)
     if (last === undefined || last.nftContract === nftContract) return
     const missing = last.availableAt - wallNow()
-    check(missing <= 0, 'a prefix rests before another NFT contract gets it', () => `${prefix}: ${missing} ms too early`)
+    check(
+      missing <= 0,
+      'a prefix rests before another NFT contract gets it',
+      () => `${prefix}: ${missing} ms too early`,
+    )
   }
 
-  function noteFreed(row: AuditRow, before: ReadonlyMap<string, LeaseRow>): void {
-    const lease = before.get(row.prefix!)
-    const { reason } = JSON.parse(row.details ?? '{}') as { reason?: string }
-    const rests = reason !== 'unused' && (lease === undefined || lease.tunnel_seen === 1)
-    const availableAt = rests ? wallNow() + restMs : 0
-    freed.set(row.prefix!, { nftContract: row.nft_contract!, availableAt })
+  /** What was used rests; what was used, taken again and not used rests on. */
+  function noteFreed(stillFreed: Freed, row: AuditRow, reason: string): void {
+    const prefix = row.prefix!
+    const nftContract = row.nft_contract!
+    const last = stillFreed.get(prefix)
+    const wasUsed = reason !== 'unused' && leases.get(prefix)?.tunnel_seen === 1
+    const restsOn = last?.nftContract === nftContract ? last.availableAt : 0
+    stillFreed.set(prefix, {
+      nftContract,
+      availableAt: Math.max(wasUsed && restMs > 0 ? wallNow() + restMs : 0, restsOn),
+    })
   }
 
   function wallNow(): number {
@@ -158,7 +177,12 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
 
   // --- refusals -----------------------------------------------------------------------------------------------------
 
-  function checkRefusal(life: Life, nftContract: string, details: Record<string, string>, rows: readonly AuditRow[]): void {
+  function checkRefusal(
+    life: Life,
+    nftContract: string,
+    details: Record<string, string>,
+    rows: readonly AuditRow[],
+  ): void {
     const { reason = '' } = details
     const sql = "SELECT digest FROM requests WHERE id = ? AND nft_contract = ? AND state = 'refused' AND reason = ?"
     const found = life.db.prepare(sql).all(Number(details.request), nftContract, reason) as { digest: Hex }[]
@@ -167,7 +191,13 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
     check(isFair, 'a request is refused for a true reason only', () => `#${details.request}: ${reason}`)
   }
 
-  function isFairRefusal(life: Life, digest: Hex, nftContract: string, reason: string, rows: readonly AuditRow[]): boolean {
+  function isFairRefusal(
+    life: Life,
+    digest: Hex,
+    nftContract: string,
+    reason: string,
+    rows: readonly AuditRow[],
+  ): boolean {
     const request = chain.requestsByDigest.get(digest)
     if (request === undefined) return false
     const truth = truthOf(request.payload)
@@ -232,7 +262,9 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
       check(range.first === next, 'free, leased and resting space are the whole pool', () => JSON.stringify(all))
       next = range.last + 1
     }
-    check(next === life.store.pool.last + 1, 'free, leased and resting space are the whole pool', () => JSON.stringify(all))
+    check(next === life.store.pool.last + 1, 'free, leased and resting space are the whole pool', () =>
+      JSON.stringify(all),
+    )
   }
 
   // --- outbox -------------------------------------------------------------------------------------------------------
@@ -280,7 +312,8 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
 
   function turnEnded(life: Life): void {
     const after = readLeases(life)
-    const isSame = after.size === leases.size && [...after.values()].every(row => leases.get(row.prefix)?.pubkey === row.pubkey)
+    const isSame =
+      after.size === leases.size && [...after.values()].every(row => leases.get(row.prefix)?.pubkey === row.pubkey)
     check(isSame, 'the audit log tells every change of a lease', () => JSON.stringify([...after.values()]))
     leases = after
   }

@@ -1,8 +1,8 @@
 /** One life of the daemon: from start to stop, or to the await at which it is killed. */
 import type { DatabaseSync } from 'node:sqlite'
 import { createOutbox } from '@blockhost/chain/outbox.ts'
-import type { TransactionPort } from '@blockhost/chain/transaction-port.ts'
 import type { ChainReader } from '@blockhost/chain/snapshot.ts'
+import type { TransactionPort } from '@blockhost/chain/transaction-port.ts'
 import type { Clock } from '@blockhost/kit/clock.ts'
 import { BlockHostError, messageOf } from '@blockhost/kit/errors.ts'
 import { type Exec, ExecError } from '@blockhost/kit/exec.ts'
@@ -260,8 +260,12 @@ function createFaultyPort(around: Surroundings, call: Call): TransactionPort {
     send: raws =>
       guarded(`send ${raws.length}`, async () => {
         const outcomes = await real.send(raws)
-        around.world.note('send', outcomes.map((o, i) => `n${signatures.get(raws[i]!)!.nonce} ${o.ok ? 'taken' : o.kind}`).join(', '))
-        if (faults.strikes('lost-answer-to-send')) throw rpcError('the connection was closed after the request was sent')
+        around.world.note(
+          'send',
+          outcomes.map((o, i) => `n${signatures.get(raws[i]!)!.nonce} ${o.ok ? 'taken' : o.kind}`).join(', '),
+        )
+        if (faults.strikes('lost-answer-to-send'))
+          throw rpcError('the connection was closed after the request was sent')
         return outcomes
       }),
   }
@@ -288,7 +292,8 @@ function createFaultyExec(around: Surroundings, call: Call, peers: { seen: () =>
       if (faults.strikes('command-failed')) throw new ExecError(argv, undefined, '', 'was ended by SIGKILL')
       const result = await kernel.exec(command, args, options)
       if (command === 'wg' && args[0] === 'set') peers.changed()
-      if (faults.strikes('command-failed-late')) throw new ExecError(argv, undefined, '', 'did not finish within 30000 ms')
+      if (faults.strikes('command-failed-late'))
+        throw new ExecError(argv, undefined, '', 'did not finish within 30000 ms')
       if (command === 'wg' && args[0] === 'show') peers.seen()
       return result
     })

@@ -53,9 +53,7 @@ function checkOpenEnds(life: Life): Violation[] {
 function checkRequests(life: Life, state: ContractState, leases: readonly LeaseRow[]): Violation[] {
   return state.requests.flatMap(request => {
     if (state.mapping.get(request.nftContract) !== request.id) return []
-    return request.status === requestStatus.pending
-      ? checkUnanswered(life, request)
-      : checkAnswered(request, leases)
+    return request.status === requestStatus.pending ? checkUnanswered(life, request) : checkAnswered(request, leases)
   })
 }
 
@@ -126,10 +124,18 @@ function checkNetwork({ kernel, scenario }: Surroundings, leases: readonly Lease
   const link = state.links.get(tunnelName)
   const peers = [...(link?.wireguard?.peers.values() ?? [])].map(peer => `${peer.publicKey} ${peer.allowedIps.join()}`)
   return [
-    ...compare('peers', leases.map(lease => `${lease.pubkey} ${lease.prefix}`), peers),
+    ...compare(
+      'peers',
+      leases.map(lease => `${lease.pubkey} ${lease.prefix}`),
+      peers,
+    ),
     ...compare('firewall set', networks, setOf(state, 'leased')),
     ...compare('NDP entries', proxies, [...state.proxies]),
-    ...compare('interface', ['up with key'], [link?.up && link.wireguard?.publicKey === brokerKeys.wireguardPublic ? 'up with key' : 'not']),
+    ...compare(
+      'interface',
+      ['up with key'],
+      [link?.up && link.wireguard?.publicKey === brokerKeys.wireguardPublic ? 'up with key' : 'not'],
+    ),
     ...(config.wireguard.ndpMode === 'ndppd' ? checkNdppd(state, leases) : []),
   ]
 }
@@ -148,5 +154,7 @@ function compare(what: string, wanted: readonly string[], found: readonly string
   const missing = wanted.filter(item => !found.includes(item))
   const extra = found.filter(item => !wanted.includes(item))
   if (missing.length + extra.length === 0) return []
-  return [violation(`the ${what} are those of the leases`, `missing: ${missing.join(' | ')}; too many: ${extra.join(' | ')}`)]
+  return [
+    violation(`the ${what} are those of the leases`, `missing: ${missing.join(' | ')}; too many: ${extra.join(' | ')}`),
+  ]
 }

@@ -9,7 +9,7 @@ import type { ContractState, NftContract } from './contract.ts'
 import { createFaults, type Faults } from './faults.ts'
 import { type Host, startHost } from './hosts.ts'
 import { createLedger, type Violation } from './invariants.ts'
-import { type Ending, type Life, type Mutation, startLife, type Surroundings, type Witness } from './life.ts'
+import { type Ending, type Life, type Mutation, type Surroundings, startLife, type Witness } from './life.ts'
 import { findQuietViolations, fingerprint } from './quiet.ts'
 import { createRandom, type Random } from './random.ts'
 import { drawScenario, type FaultKind, type Scenario, tunnelName, upstreamName, worldStart } from './scenario.ts'
@@ -92,9 +92,11 @@ export async function runSeed(seed: string, options: RunOptions): Promise<SeedRe
   function turnEnded(current: Life): void {
     turns += 1
     ledger.turnEnded(current)
-    if (isOver) return
-    if (turns > maxTurns) return fail({ invariant: 'turns are bounded', detail: `${turns} turns` })
-    if (around.faults.isStorm()) return
+    if (turns > maxTurns) fail({ invariant: 'turns are bounded', detail: `${turns} turns` })
+    if (!isOver && !around.faults.isStorm()) waitForRest(current)
+  }
+
+  function waitForRest(current: Life): void {
     const print = fingerprint(around, current)
     if (rest?.print !== print) rest = { since: world.now(), print }
     if (world.now() - rest.since >= restNeeded(scenario)) endWell(current)
@@ -273,4 +275,3 @@ function describe({ hosts, config, rules, blockSeconds, stormMs, hasWireGuardMod
   const { upstreamPrefix, allocationSize, wireguard, onchain } = config
   return `${hosts} hosts, ${upstreamPrefix} in /${allocationSize}, ndp ${wireguard.ndpMode}, ${hasWireGuardModule ? 'module' : 'wireguard-go'}, blocks of ${blockSeconds} s, confirmations ${onchain!.confirmations}, reorg depth ${onchain!.reorgDepth}, tunnel timeout ${config.tunnelTimeoutMs} ms, answers valid ${rules.expirationSeconds} s, storm of ${Math.round(stormMs / 1000)} s`
 }
-

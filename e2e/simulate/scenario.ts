@@ -143,7 +143,8 @@ function drawConfig(random: Random, files: { readonly privateKey: string }): Bro
   // 3, 7 or 2^56 leases beside the broker's own.
   const upstreamLength = { tiny: 120, small: 120, large: 64 }[pool]
   const allocationSize = { tiny: 122, small: 123, large: 120 }[pool]
-  const ndpMode = pool === 'large' ? random.pick(['routed', 'ndppd'] as const) : random.pick(['routed', 'kernel', 'ndppd'] as const)
+  const ndpMode =
+    pool === 'large' ? random.pick(['routed', 'ndppd'] as const) : random.pick(['routed', 'kernel', 'ndppd'] as const)
   const restDays = random.pick([0, 1, 6]) * (minute / 86_400_000)
   return {
     upstreamPrefix: `2001:db8:77::/${upstreamLength}`,

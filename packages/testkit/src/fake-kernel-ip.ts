@@ -109,13 +109,14 @@ function showRoutes(state: FakeKernelState, words: readonly string[]): string {
   const found = [...state.routes.values()].filter(
     route => (protocol === '' || route.protocol === protocol) && (!isDefault || route.destination === 'default'),
   )
-  return json(
-    found.map(({ destination, dev }) => ({ dst: destination, dev, metric: 1024, flags: [], pref: 'medium' })),
-  )
+  return json(found.map(({ destination, dev }) => ({ dst: destination, dev, metric: 1024, flags: [], pref: 'medium' })))
 }
 
 function describeLink({ name, index, up, wireguard }: FakeLink): object {
-  const flags = [...(wireguard === undefined ? ['BROADCAST'] : ['POINTOPOINT', 'NOARP']), ...(up ? ['UP', 'LOWER_UP'] : [])]
+  const flags = [
+    ...(wireguard === undefined ? ['BROADCAST'] : ['POINTOPOINT', 'NOARP']),
+    ...(up ? ['UP', 'LOWER_UP'] : []),
+  ]
   return { ifindex: index, ifname: name, flags, mtu: 1420, operstate: up ? 'UNKNOWN' : 'DOWN' }
 }
 

@@ -56,7 +56,8 @@ function runStatement(tables: Tables, line: string): void {
   const element = /^(add|delete) element ip6 (\S+) (\S+) \{(.*)\}$/.exec(line)
   if (make !== undefined) copyOf(tables, make, true)
   else if (drop !== undefined) {
-    if (!tables.delete(drop)) throw new CommandFailure(1, `/dev/stdin:1:1-30: Error: No such file or directory; ${line}`)
+    if (!tables.delete(drop))
+      throw new CommandFailure(1, `/dev/stdin:1:1-30: Error: No such file or directory; ${line}`)
   } else if (element !== null) {
     const [, verb, table, set, list] = element as unknown as [string, string, string, string, string]
     changeElements(copyOf(tables, table, false), verb, set, splitList(list))

@@ -191,7 +191,9 @@ export function createFakeKernel(options: FakeKernelOptions): FakeKernel {
 function render(state: FakeKernelState): string {
   const lines = [
     ...[...state.links.values()].flatMap(renderLink),
-    ...[...state.routes.values()].map(({ destination, dev, protocol }) => `route ${destination} dev ${dev} proto ${protocol}`),
+    ...[...state.routes.values()].map(
+      ({ destination, dev, protocol }) => `route ${destination} dev ${dev} proto ${protocol}`,
+    ),
     ...[...state.proxies].map(entry => `neigh proxy ${entry.replace(' ', ' dev ')}`),
     ...[...state.tables].flatMap(([table, { sets }]) =>
       [...sets].map(([set, { elements }]) => `nft ${table} ${set} { ${[...elements].join(', ')} }`),
@@ -202,8 +204,13 @@ function render(state: FakeKernelState): string {
 }
 
 function renderLink(link: FakeLink): string[] {
-  const peers = [...(link.wireguard?.peers.values() ?? [])].map(peer => `  peer ${renderPeer(peer).replaceAll('\t', ' ')}`)
-  return [`link ${link.index} ${link.name} ${link.up ? 'up' : 'down'} ${[...link.addresses].join(' ')}`.trim(), ...peers]
+  const peers = [...(link.wireguard?.peers.values() ?? [])].map(
+    peer => `  peer ${renderPeer(peer).replaceAll('\t', ' ')}`,
+  )
+  return [
+    `link ${link.index} ${link.name} ${link.up ? 'up' : 'down'} ${[...link.addresses].join(' ')}`.trim(),
+    ...peers,
+  ]
 }
 
 function missingProgram(): Error {
