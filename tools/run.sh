@@ -22,9 +22,9 @@ debian='iproute2:ip iputils-ping:ping ndppd:ndppd nftables:nft procps:sysctl wir
 case $what in
   demo) entry=e2e/demo.ts why='it makes network namespaces and WireGuard tunnels' ;;
   test) entry=tools/test.ts why='some tests make network namespaces and WireGuard tunnels' ;;
-  bench) entry=bench/main.ts why='it measures network namespaces and WireGuard tunnels' ;;
+  bench) entry=bench/bench.ts why='it measures network namespaces and WireGuard tunnels' ;;
   check) entry=tools/test.ts why='' debian='' && set -- --check "$@" ;;
-  simulate) entry=e2e/simulate/main.ts why='' debian='' ;;
+  simulate) entry=e2e/simulate.ts why='' debian='' ;;
   *)
     echo "usage: sh tools/run.sh demo|test|check|bench|simulate [arguments]" >&2
     exit 2

@@ -92,8 +92,8 @@ function stages(): readonly Stage[] {
     {
       name: 'simulate',
       what: 'the broker against a simulated world, 200 seeds',
-      argv: ['node', 'e2e/simulate/main.ts', '--seeds', '200'],
-      count: one,
+      argv: ['node', 'e2e/simulate.ts', '--seeds', '200'],
+      count: ofSimulation,
     },
   ]
 }
@@ -201,6 +201,11 @@ function ofDemo(_output: string, status: number): Counts {
   const { steps } = JSON.parse(readFileSync(demoRecord, 'utf8')) as { steps: readonly { ok: boolean }[] }
   const passed = steps.filter(step => step.ok).length
   return { passed, failed: steps.length - passed, skipped: 0 }
+}
+
+function ofSimulation(output: string): Counts {
+  const total = output.match(/^(\d+) passed, (\d+) failed$/m)
+  return { passed: Number(total?.[1] ?? 0), failed: Number(total?.[2] ?? 0), skipped: 0 }
 }
 
 function failingTests(output: string): string {
