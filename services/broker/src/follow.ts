@@ -94,7 +94,7 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     stale: 0,
   }
   const cursorKey = `cursor:${contract}`
-  const firstSeen = new Map<string, bigint>()
+  const seenCounts: { count: bigint; block: bigint }[] = []
   const recent = { afterId: 0n }
   const sweep = { afterLease: 0 }
   let head = store.requests.lastBlock(contract)
@@ -253,7 +253,7 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     const start = readCursor()
     const changes: DataplaneChange[] = []
     let cursor = start
-    noteFirstSeen(snapshot)
+    noteCount(snapshot)
     for (const view of snapshot.requests) {
       if (view.id !== cursor + 1n || !isDeepEnough(view, snapshot, rules)) break
       changes.push(...decide(view, snapshot, rules))
@@ -263,16 +263,20 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     return { changes, more: cursor !== start && cursor < snapshot.requestCount }
   }
 
-  /** All that wait are counted from now on, so that they do not wait one after the other. */
-  function noteFirstSeen(snapshot: Snapshot): void {
-    const waiting = snapshot.requests.map(seenKey)
-    for (const key of waiting) if (!firstSeen.has(key)) firstSeen.set(key, snapshot.blockNumber)
-    if (firstSeen.size > waiting.length)
-      for (const key of firstSeen.keys()) if (!waiting.includes(key)) firstSeen.delete(key)
+  /**
+   * Notes in which block the chain first had so many requests: all that wait are counted from then on, however many pages of the
+   * lens they fill.
+   */
+  function noteCount(snapshot: Snapshot): void {
+    while (seenCounts.length > 0 && seenCounts.at(-1)!.count > snapshot.requestCount) seenCounts.pop()
+    if ((seenCounts.at(-1)?.count ?? 0n) < snapshot.requestCount)
+      seenCounts.push({ count: snapshot.requestCount, block: snapshot.blockNumber })
+    while (seenCounts.length > 0 && seenCounts[0]!.count <= readCursor()) seenCounts.shift()
   }
 
   function isDeepEnough(view: RequestView, snapshot: Snapshot, rules: FollowRules): boolean {
-    return snapshot.blockNumber - firstSeen.get(seenKey(view))! >= BigInt(rules.confirmations)
+    const firstBlock = seenCounts.find(({ count }) => count >= view.id)?.block ?? snapshot.blockNumber
+    return snapshot.blockNumber - firstBlock >= BigInt(rules.confirmations)
   }
 
   function decide(view: RequestView, snapshot: Snapshot, rules: FollowRules): DataplaneChange[] {
@@ -422,10 +426,6 @@ function notOwner(contract: string, owner: Address, operator: Address): BlockHos
 function canComeBack({ state }: RequestRow, view: RequestView): boolean {
   if (state === 'released') return view.status === requestStatus.pending && view.mapped
   return state === 'dropped' || state === 'superseded'
-}
-
-function seenKey(view: RequestView): string {
-  return `${view.id}:${view.digest}`
 }
 
 const maxAttempts = 3
