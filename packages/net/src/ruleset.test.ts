@@ -43,11 +43,11 @@ table ip6 blockhost_wg0 {
   chain source {
     type filter hook prerouting priority -300; policy accept;
     iifname "wg0" ip6 saddr & ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff00 != @leased counter drop comment "tenant with a source that is not leased"
-    iifname != "wg0" iifname != "lo" ip6 saddr & ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff00 @leased counter drop comment "leased source from outside the tunnel"
+    ip6 saddr 2001:db8::/64 iifname != "wg0" iifname != "lo" ip6 saddr & ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff00 @leased counter drop comment "leased source from outside the tunnel"
   }
   chain forward {
     type filter hook forward priority 0; policy accept;
-    iifname "wg0" oifname "wg0" counter drop comment "tenant to tenant"
+    oifname "wg0" iifname "wg0" counter drop comment "tenant to tenant"
     oifname "wg0" ip6 daddr & ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff00 != @leased counter reject with icmpv6 addr-unreachable comment "destination that is not leased"
   }
   chain input {
