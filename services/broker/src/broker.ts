@@ -97,6 +97,8 @@ export function createBroker(initial: BrokerConfig, deps: BrokerDeps): Broker {
 
   async function repairNetwork(): Promise<void> {
     if (!network.isDirty && clock.monotonic() - network.reconciledAt < config.reconcileIntervalMs) return
+    // Marked before trying: a repair that fails half-way leaves a network that nobody knows.
+    network.isDirty = true
     await attempt(network, 'the network could not be reconciled', async () => {
       const report = await dataplane.reconcile(store.leases().map(toDataplane))
       if (report.changes.length > 0) {
@@ -106,6 +108,7 @@ export function createBroker(initial: BrokerConfig, deps: BrokerDeps): Broker {
       }
       network.isDirty = false
       network.reconciledAt = clock.monotonic()
+      network.problems.delete(changeFailed)
       await noteHandshakes()
     })
   }
@@ -116,7 +119,7 @@ export function createBroker(initial: BrokerConfig, deps: BrokerDeps): Broker {
     // Marked before trying: whatever interrupts the change, the next turn looks at the whole network.
     const wasDirty = network.isDirty
     network.isDirty = true
-    await attempt(network, 'the network could not be changed', async () => {
+    await attempt(network, changeFailed, async () => {
       await dataplane.change(folded)
       network.isDirty = wasDirty
     })
@@ -289,6 +292,7 @@ type ChainState = {
 }
 
 const hourMs = 3_600_000
+const changeFailed = 'the network could not be changed'
 
 function firstOf(part: { problems: ReadonlyMap<string, unknown> }): unknown {
   return part.problems.values().next().value
