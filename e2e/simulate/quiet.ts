@@ -15,6 +15,7 @@ export function findQuietViolations(around: Surroundings, life: Life): Violation
   const leases = life.db.prepare('SELECT * FROM allocations').all() as LeaseRow[]
   const state = around.chain.head().state
   return [
+    ...checkHealth(life),
     ...checkOpenEnds(life),
     ...checkRequests(life, state, leases),
     ...checkLeases(life, state, leases),
@@ -35,6 +36,12 @@ export function fingerprint(around: Surroundings, life: Life): string {
 
 function violation(invariant: string, detail: string): Violation {
   return { invariant, detail }
+}
+
+function checkHealth(life: Life): Violation[] {
+  const { chainError, dataplaneError } = life.broker.status()
+  const errors = [chainError, dataplaneError].filter(error => error !== undefined)
+  return errors.map(error => violation('a daemon without trouble says that it is well', error))
 }
 
 function checkOpenEnds(life: Life): Violation[] {

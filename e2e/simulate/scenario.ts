@@ -80,14 +80,14 @@ export function drawScenario(random: Random, files: { readonly privateKey: strin
       owner: brokerKeys.operator,
       expirationSeconds: isShortLived ? random.int(200, 400) : 86_400,
     },
-    blockSeconds: random.pick([1, 2, 4, 12]),
+    blockSeconds: random.pick([1, 2, 2, 4, 4, 12]),
     endpoints: random.int(1, 3),
     inclusion: random.pick([0.5, 0.9, 1]),
     hasWireGuardModule: random.chance(0.7),
-    stormMs: random.int(3, 10) * minute,
+    stormMs: random.int(2, 6) * minute,
     faults: drawFaults(random),
     maxReorgDepth,
-    hostRestMs: random.pick([20_000, 60_000, 180_000]),
+    hostRestMs: random.pick([12_000, 40_000, 120_000]),
   }
 }
 
@@ -108,19 +108,19 @@ const perCall: Partial<Record<FaultKind, readonly [rare: number, frequent: numbe
 
 /** Comes by itself, on average after so many ms. */
 const perTime: Partial<Record<FaultKind, readonly [rare: number, frequent: number]>> = {
-  'rpc-outage': [5 * minute, 2 * minute],
-  'stale-endpoint': [2 * minute, 15_000],
-  reorg: [3 * minute, 25_000],
-  'transaction-forgotten': [2 * minute, 20_000],
-  'fee-spike': [5 * minute, 2 * minute],
-  'no-funds': [8 * minute, 4 * minute],
-  'machine-restart': [8 * minute, 3 * minute],
-  'command-outage': [5 * minute, 2 * minute],
-  'clock-jump': [5 * minute, minute],
-  'peers-flushed': [4 * minute, minute],
-  'interface-deleted': [5 * minute, 2 * minute],
-  'firewall-flushed': [4 * minute, minute],
-  'ndppd-killed': [4 * minute, minute],
+  'rpc-outage': [4 * minute, minute],
+  'stale-endpoint': [minute, 10_000],
+  reorg: [2 * minute, 15_000],
+  'transaction-forgotten': [minute, 15_000],
+  'fee-spike': [3 * minute, minute],
+  'no-funds': [5 * minute, 2 * minute],
+  'machine-restart': [4 * minute, minute],
+  'command-outage': [3 * minute, minute],
+  'clock-jump': [3 * minute, 40_000],
+  'peers-flushed': [2 * minute, 30_000],
+  'interface-deleted': [3 * minute, minute],
+  'firewall-flushed': [2 * minute, 30_000],
+  'ndppd-killed': [2 * minute, 30_000],
 }
 
 function drawFaults(random: Random): Record<FaultKind, number> {
@@ -152,8 +152,8 @@ function drawConfig(random: Random, files: { readonly privateKey: string }): Bro
     brokerAddress: '2001:db8:77::1',
     keepDays: restDays,
     quarantineDays: restDays / 2,
-    tunnelTimeoutMs: random.pick([30_000, 60_000, 120_000]),
-    reconcileIntervalMs: random.pick([15_000, 60_000]),
+    tunnelTimeoutMs: random.pick([20_000, 40_000, 60_000]),
+    reconcileIntervalMs: random.pick([15_000, 30_000]),
     wireguard: {
       interface: tunnelName,
       listenPort: 51_820,
@@ -171,7 +171,7 @@ function drawConfig(random: Random, files: { readonly privateKey: string }): Bro
       operatorKeyFile: '',
       eciesKeyFile: '',
       requestsContracts: [contractAddress],
-      pollIntervalMs: random.pick([2000, 5000]),
+      pollIntervalMs: random.pick([2000, 5000, 5000]),
       busyPollIntervalMs: random.pick([500, 1000]),
       confirmations: random.pick([0, 0, 1, 2, 6]),
       reorgDepth: random.int(10, 16),
