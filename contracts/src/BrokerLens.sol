@@ -45,13 +45,7 @@ contract BrokerLens {
     /// (3 million), ask its NFT contract, and encode. Public endpoints give a call 50 million, anvil 30.
     uint256 private constant GAS_NEEDED = 10_000_000;
 
-    constructor(
-        address requests,
-        uint256 cursor,
-        uint256 max,
-        uint256[] memory watchIds,
-        address operator
-    ) {
+    constructor(address requests, uint256 cursor, uint256 max, uint256[] memory watchIds, address operator) {
         if (requests.code.length == 0) revert IBrokerLens.NoContract(requests);
         if (watchIds.length > MAX_WATCHED) revert IBrokerLens.TooManyWatched(watchIds.length, MAX_WATCHED);
         IBrokerLens.Snapshot memory s;
@@ -157,9 +151,7 @@ contract BrokerLens {
     /// @dev IBrokerRequests.requestDigest from the fields, as generations 1 and 2 have no such function.
     function _digest(IBrokerRequests requests, IBrokerRequests.Request memory r) private view returns (bytes32) {
         bytes32 payloadHash = keccak256(bytes.concat(hex"00", r.encryptedPayload));
-        return keccak256(
-            abi.encode(block.chainid, address(requests), r.id, r.requester, r.nftContract, payloadHash)
-        );
+        return keccak256(abi.encode(block.chainid, address(requests), r.id, r.requester, r.nftContract, payloadHash));
     }
 
     function _min(uint256 a, uint256 b) private pure returns (uint256) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 pragma solidity ^0.8.28;
 
-import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {IBrokerRegistry} from "./interfaces/IBrokerRegistry.sol";
 import {Secp256k1} from "./lib/Secp256k1.sol";
+import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 
 /// @title The public list of brokers. See IBrokerRegistry.
 /// @dev `operatorToBrokerId` names an operator's live entry only; an entry it has moved on from keeps its `operator` for

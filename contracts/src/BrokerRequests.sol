@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 pragma solidity ^0.8.28;
 
-import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
-import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IBrokerRequests} from "./interfaces/IBrokerRequests.sol";
 import {DataContracts} from "./lib/DataContracts.sol";
 import {NftProbe} from "./lib/NftProbe.sol";
+import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 /// @dev The values an answer changes or needs. They come first after Ownable's `_owner` (20 bytes) and fill its slot, so
 /// that the check who may answer, the count and the data contract's nonce cost one slot instead of two. A test pins this.
@@ -277,12 +277,10 @@ contract BrokerRequests is IBrokerRequests, AnswerSlot, Ownable2Step {
     }
 
     /// @dev Answers the request if it waits for an answer, in time, and is the one the digest was made of.
-    function _tryAnswer(
-        DataContracts.Buffer memory buffer,
-        uint256 requestId,
-        bytes32 digest,
-        bytes calldata payload
-    ) private returns (bool) {
+    function _tryAnswer(DataContracts.Buffer memory buffer, uint256 requestId, bytes32 digest, bytes calldata payload)
+        private
+        returns (bool)
+    {
         _checkPayload(payload.length);
         Submission memory submission = _requests[requestId].submission;
         if (!_isPending(requestId, submission) || block.timestamp > _expiresAt(submission)) return false;
@@ -373,9 +371,10 @@ contract BrokerRequests is IBrokerRequests, AnswerSlot, Ownable2Step {
     function _digest(uint256 requestId, Submission memory submission) private view returns (bytes32) {
         address nftContract = _requests[requestId].state.nftContract;
         bytes32 payloadHash = DataContracts.addressOf(address(this), submission.payloadNonce).codehash;
-        return keccak256(
-            abi.encode(block.chainid, address(this), requestId, submission.requester, nftContract, payloadHash)
-        );
+        return
+            keccak256(
+                abi.encode(block.chainid, address(this), requestId, submission.requester, nftContract, payloadHash)
+            );
     }
 
     /// @dev Number of requests that did not end.

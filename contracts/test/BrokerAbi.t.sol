@@ -5,11 +5,11 @@ import {BrokerRegistry} from "../src/BrokerRegistry.sol";
 import {BrokerRequests} from "../src/BrokerRequests.sol";
 import {IBrokerRegistry} from "../src/interfaces/IBrokerRegistry.sol";
 import {IBrokerRequests} from "../src/interfaces/IBrokerRequests.sol";
+import {PlainNft} from "./Nfts.sol";
+import {Test} from "./Test.sol";
 import {BrokerRegistryV1} from "./legacy/BrokerRegistryV1.sol";
 import {BrokerRequestsV1} from "./legacy/BrokerRequestsV1.sol";
 import {BrokerRequestsV2} from "./legacy/BrokerRequestsV2.sol";
-import {PlainNft} from "./Nfts.sol";
-import {Test} from "./Test.sol";
 
 /// @dev The selectors and topics that tools in the field use, as published for the first and second generation.
 /// The fixtures that stand in for these must have the same.
@@ -24,11 +24,7 @@ contract BrokerAbiTest is Test {
 
     function test_registry_hasSelectorsOfTheField() external view {
         _is(IBrokerRegistry.registerBroker.selector, _registryV1.registerBroker.selector, 0x974e6ceb);
-        _is(
-            IBrokerRegistry.updateEncryptionPubkey.selector,
-            _registryV1.updateEncryptionPubkey.selector,
-            0xfc6e3355
-        );
+        _is(IBrokerRegistry.updateEncryptionPubkey.selector, _registryV1.updateEncryptionPubkey.selector, 0xfc6e3355);
         _is(IBrokerRegistry.updateRegion.selector, _registryV1.updateRegion.selector, 0xb4f9c5ba);
         _is(IBrokerRegistry.updateCapacity.selector, _registryV1.updateCapacity.selector, 0xe4e6a86a);
         _is(IBrokerRegistry.updateLoad.selector, _registryV1.updateLoad.selector, 0x43ca87ba);
@@ -39,9 +35,7 @@ contract BrokerAbiTest is Test {
         _is(IBrokerRegistry.isOperator.selector, _registryV1.isOperator.selector, 0x6d70f7ae);
         _is(IBrokerRegistry.removeBroker.selector, _registryV1.removeBroker.selector, 0x744a64d0);
         _is(IBrokerRegistry.brokers.selector, _registryV1.brokers.selector, 0xd5221cc1);
-        _is(
-            IBrokerRegistry.operatorToBrokerId.selector, _registryV1.operatorToBrokerId.selector, 0xf8ad3021
-        );
+        _is(IBrokerRegistry.operatorToBrokerId.selector, _registryV1.operatorToBrokerId.selector, 0xf8ad3021);
         _is(
             IBrokerRegistry.requestsContractToBrokerId.selector,
             _registryV1.requestsContractToBrokerId.selector,
@@ -57,26 +51,12 @@ contract BrokerAbiTest is Test {
         _is(IBrokerRequests.getRequest.selector, _requestsV1.getRequest.selector, 0xc58343ef);
         _is(IBrokerRequests.getRequestCount.selector, _requestsV1.getRequestCount.selector, 0x3fad1834);
         _is(
-            IBrokerRequests.setRequestExpirationTime.selector,
-            _requestsV1.setRequestExpirationTime.selector,
-            0x7919b3c5
+            IBrokerRequests.setRequestExpirationTime.selector, _requestsV1.setRequestExpirationTime.selector, 0x7919b3c5
         );
         _is(IBrokerRequests.requests.selector, _requestsV1.requests.selector, 0x81d12c58);
-        _is(
-            IBrokerRequests.nftContractToRequestId.selector,
-            _requestsV1.nftContractToRequestId.selector,
-            0xeba4d1f4
-        );
-        _is(
-            IBrokerRequests.requesterToRequestIds.selector,
-            _requestsV1.requesterToRequestIds.selector,
-            0xfc2304a5
-        );
-        _is(
-            IBrokerRequests.requestExpirationTime.selector,
-            _requestsV1.requestExpirationTime.selector,
-            0x9e5fc10c
-        );
+        _is(IBrokerRequests.nftContractToRequestId.selector, _requestsV1.nftContractToRequestId.selector, 0xeba4d1f4);
+        _is(IBrokerRequests.requesterToRequestIds.selector, _requestsV1.requesterToRequestIds.selector, 0xfc2304a5);
+        _is(IBrokerRequests.requestExpirationTime.selector, _requestsV1.requestExpirationTime.selector, 0x9e5fc10c);
     }
 
     function test_requests_haveSelectorsOfTheSecondGeneration() external view {
@@ -84,9 +64,7 @@ contract BrokerAbiTest is Test {
         _is(IBrokerRequests._activeCount.selector, _requestsV2._activeCount.selector, 0xef1c32da);
         _is(IBrokerRequests._pendingCount.selector, _requestsV2._pendingCount.selector, 0xa72e2bbb);
         _is(IBrokerRequests.setTotalCapacity.selector, _requestsV2.setTotalCapacity.selector, 0x3767ea7e);
-        _is(
-            IBrokerRequests.getAvailableCapacity.selector, _requestsV2.getAvailableCapacity.selector, 0x370dad80
-        );
+        _is(IBrokerRequests.getAvailableCapacity.selector, _requestsV2.getAvailableCapacity.selector, 0x370dad80);
     }
 
     function test_requests_haveTopicsOfTheField() external pure {

@@ -79,9 +79,7 @@ contract BrokerHolesTest is BrokerRequestsFixture {
         _release(_host);
         vm.prank(_broker);
         vm.expectRevert(
-            abi.encodeWithSelector(
-                IBrokerRequests.RequestNotPending.selector, 1, IBrokerRequests.RequestStatus.Expired
-            )
+            abi.encodeWithSelector(IBrokerRequests.RequestNotPending.selector, 1, IBrokerRequests.RequestStatus.Expired)
         );
         _requests.submitResponse(1, RESPONSE);
     }

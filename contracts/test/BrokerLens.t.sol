@@ -270,10 +270,7 @@ contract BrokerLensTest is BrokerRequestsFixture {
         return abi.decode(_answer(cursor, max, watchIds), (IBrokerLens.Snapshot));
     }
 
-    function _answer(uint256 cursor, uint256 max, uint256[] memory watchIds)
-        private
-        returns (bytes memory)
-    {
+    function _answer(uint256 cursor, uint256 max, uint256[] memory watchIds) private returns (bytes memory) {
         return address(new BrokerLens(address(_requests), cursor, max, watchIds, _broker)).code;
     }
 

@@ -66,9 +66,7 @@ contract BrokerRegistryTest is Test {
         _register(address(0), _contractB);
         vm.expectRevert(abi.encodeWithSelector(IBrokerRegistry.ZeroAddress.selector));
         _register(_other, address(0));
-        vm.expectRevert(
-            abi.encodeWithSelector(IBrokerRegistry.RequestsContractTaken.selector, _contractA, 1)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IBrokerRegistry.RequestsContractTaken.selector, _contractA, 1));
         _register(_operator, _contractA);
         vm.expectRevert(abi.encodeWithSelector(IBrokerRegistry.InvalidPubkey.selector, bytes(hex"04")));
         _registry.registerBroker(_other, _contractB, hex"04", "", 0);
@@ -202,13 +200,9 @@ contract BrokerRegistryTest is Test {
         vm.startPrank(_operator);
         vm.expectRevert(abi.encodeWithSelector(IBrokerRegistry.ZeroAddress.selector));
         _registry.updateRequestsContract(address(0));
-        vm.expectRevert(
-            abi.encodeWithSelector(IBrokerRegistry.RequestsContractTaken.selector, _contractB, 2)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IBrokerRegistry.RequestsContractTaken.selector, _contractB, 2));
         _registry.updateRequestsContract(_contractB);
-        vm.expectRevert(
-            abi.encodeWithSelector(IBrokerRegistry.RequestsContractTaken.selector, _contractA, 1)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IBrokerRegistry.RequestsContractTaken.selector, _contractA, 1));
         _registry.updateRequestsContract(_contractA);
     }
 

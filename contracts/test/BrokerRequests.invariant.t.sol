@@ -70,8 +70,7 @@ contract Everyone is Test {
         uint256 id = _someId(which);
         bytes memory response = _bytes(seed, _bound(seed, 1, 500));
         bool mustPass = _isAnswerable(id);
-        (bool ok,) =
-            address(requests).call(abi.encodeCall(IBrokerRequests.submitResponse, (id, response)));
+        (bool ok,) = address(requests).call(abi.encodeCall(IBrokerRequests.submitResponse, (id, response)));
         vm.assertEq(ok ? 1 : 0, mustPass ? 1 : 0, "submitResponse");
         if (ok) _approve(id, response);
     }
@@ -146,9 +145,8 @@ contract Everyone is Test {
         address requester = nft.owner();
         vm.deal(requester, value);
         vm.prank(requester);
-        (bool ok,) = address(requests).call{value: value}(
-            abi.encodeCall(IBrokerRequests.submitRequest, (address(nft), payload))
-        );
+        (bool ok,) =
+            address(requests).call{value: value}(abi.encodeCall(IBrokerRequests.submitRequest, (address(nft), payload)));
         vm.assertEq(ok ? 1 : 0, mustPass ? 1 : 0, "submitRequest");
         if (!ok) return;
         paid += value;

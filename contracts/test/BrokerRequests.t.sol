@@ -307,6 +307,13 @@ contract BrokerRequestsTest is BrokerRequestsFixture {
         _assertCounts(2, 2, "2 and 4 pending, 3 and 5 active");
     }
 
+    function test_submitResponses_takesLastSecond() external {
+        _submit();
+        vm.warp(START + 24 hours);
+        _respondMany(_ids(1), _responses(1, 277));
+        _assertStatus(1, IBrokerRequests.RequestStatus.Approved, "answered");
+    }
+
     function test_submitResponses_storesNothingWhenAllAreSkipped() external {
         _submit();
         _respondMany(_ids(1), _digests(0), _responses(1, 277));
@@ -331,9 +338,8 @@ contract BrokerRequestsTest is BrokerRequestsFixture {
             middle[i] = lists[96 + i];
         }
         vm.prank(_broker);
-        (bool ok,) = address(_requests).call(
-            abi.encodePacked(IBrokerRequests.submitResponses.selector, head, middle, tail, new bytes(24))
-        );
+        (bool ok,) = address(_requests)
+            .call(abi.encodePacked(IBrokerRequests.submitResponses.selector, head, middle, tail, new bytes(24)));
         vm.assertTrue(ok, "accepted");
         for (uint256 id = 1; id <= 3; id++) {
             vm.assertEq(_requests.getRequest(id).responsePayload, payload, "response");
@@ -494,8 +500,6 @@ contract BrokerRequestsTest is BrokerRequestsFixture {
     function _digestOf(uint256 id) private view returns (bytes32) {
         IBrokerRequests.Request memory r = _requests.getRequest(id);
         bytes32 payloadHash = keccak256(abi.encodePacked(hex"00", r.encryptedPayload));
-        return keccak256(
-            abi.encode(block.chainid, address(_requests), id, r.requester, r.nftContract, payloadHash)
-        );
+        return keccak256(abi.encode(block.chainid, address(_requests), id, r.requester, r.nftContract, payloadHash));
     }
 }

@@ -96,9 +96,7 @@ contract BrokerRequestsAdminTest is BrokerRequestsFixture {
 
     function test_fuzz_setRequestExpirationTime(uint256 expirationTime) external {
         vm.prank(_broker);
-        (bool ok,) = address(_requests).call(
-            abi.encodeCall(IBrokerRequests.setRequestExpirationTime, (expirationTime))
-        );
+        (bool ok,) = address(_requests).call(abi.encodeCall(IBrokerRequests.setRequestExpirationTime, (expirationTime)));
         bool valid = expirationTime >= 1 hours && expirationTime <= 7 days;
         vm.assertEq(ok ? 1 : 0, valid ? 1 : 0, "1 hour to 7 days");
         vm.assertEq(_requests.requestExpirationTime(), valid ? expirationTime : 24 hours, "kept");

@@ -55,7 +55,9 @@ contract EchoNft {
 /// @dev Burns all gas it is given.
 contract BurnNft {
     fallback() external {
-        while (true) {}
+        assembly {
+            invalid()
+        }
     }
 }
 

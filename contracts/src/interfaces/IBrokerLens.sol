@@ -78,11 +78,8 @@ interface IBrokerLens {
     /// @param max Requests wanted at most; any number.
     /// @param watchIds Requests whose state is wanted again; at most 120.
     /// @param operator Wallet whose balance is wanted.
-    function snapshot(
-        address requests,
-        uint256 cursor,
-        uint256 max,
-        uint256[] calldata watchIds,
-        address operator
-    ) external view returns (Snapshot memory);
+    function snapshot(address requests, uint256 cursor, uint256 max, uint256[] calldata watchIds, address operator)
+        external
+        view
+        returns (Snapshot memory);
 }

@@ -25,9 +25,7 @@ interface IBrokerRegistry {
         uint256 registeredAt;
     }
 
-    event BrokerRegistered(
-        uint256 indexed brokerId, address indexed operator, address requestsContract, string region
-    );
+    event BrokerRegistered(uint256 indexed brokerId, address indexed operator, address requestsContract, string region);
     event BrokerUpdated(uint256 indexed brokerId, address indexed operator);
     event BrokerDeactivated(uint256 indexed brokerId, address indexed operator);
     event BrokerActivated(uint256 indexed brokerId, address indexed operator);

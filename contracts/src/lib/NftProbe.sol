@@ -30,7 +30,9 @@ library NftProbe {
         assembly ("memory-safe") {
             // The scratch space at 0 takes the first word; the rest of the answer is never copied.
             mstore(0, 0)
-            if staticcall(CALL_GAS, target, add(question, 32), mload(question), 0, 32) { size := returndatasize() }
+            if staticcall(CALL_GAS, target, add(question, 32), mload(question), 0, 32) {
+                size := returndatasize()
+            }
             word := mload(0)
         }
     }

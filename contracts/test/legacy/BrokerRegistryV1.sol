@@ -23,9 +23,7 @@ contract BrokerRegistryV1 is Ownable {
     mapping(address => uint256) public operatorToBrokerId;
     mapping(address => uint256) public requestsContractToBrokerId;
 
-    event BrokerRegistered(
-        uint256 indexed brokerId, address indexed operator, address requestsContract, string region
-    );
+    event BrokerRegistered(uint256 indexed brokerId, address indexed operator, address requestsContract, string region);
     event BrokerUpdated(uint256 indexed brokerId, address indexed operator);
     event BrokerDeactivated(uint256 indexed brokerId, address indexed operator);
     event BrokerActivated(uint256 indexed brokerId, address indexed operator);
@@ -45,9 +43,7 @@ contract BrokerRegistryV1 is Ownable {
         require(encryptionPubkey.length == 65, "Invalid pubkey length");
         require(requestsContractToBrokerId[requestsContract] == 0, "Requests contract already registered");
         _admit(operator);
-        brokers.push(
-            Broker(operator, requestsContract, encryptionPubkey, region, true, capacity, 0, block.timestamp)
-        );
+        brokers.push(Broker(operator, requestsContract, encryptionPubkey, region, true, capacity, 0, block.timestamp));
         brokerId = brokers.length;
         operatorToBrokerId[operator] = brokerId;
         requestsContractToBrokerId[requestsContract] = brokerId;

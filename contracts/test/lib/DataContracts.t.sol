@@ -126,9 +126,7 @@ contract DataContractsTest is Test {
             [1, 0x7f, 0x80, 0xff, 0x100, 0xffff, 0x10000, 0xffffff, 0x1000000, 0x7fffffff, type(uint32).max];
         for (uint256 i = 0; i < nonces.length; i++) {
             vm.assertEq(
-                _user.addressOf(address(this), nonces[i]),
-                vm.computeCreateAddress(address(this), nonces[i]),
-                "address"
+                _user.addressOf(address(this), nonces[i]), vm.computeCreateAddress(address(this), nonces[i]), "address"
             );
         }
     }

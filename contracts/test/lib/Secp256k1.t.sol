@@ -30,8 +30,13 @@ contract Secp256k1Test is Test {
         vm.assertFalse(_is(0x04, GX, GY + 1), "off the curve");
         vm.assertFalse(_is(0x04, 0, 0), "zero");
         vm.assertFalse(_is(0x06, GX, GY), "hybrid form");
-        vm.assertFalse(_is(0x04, P, 0), "X is not reduced");
-        vm.assertFalse(_is(0x04, GX, type(uint256).max), "Y is not reduced");
+        // A point of small X and one of small Y, which also fit into 256 bits with P added.
+        uint256 y = 0x4218f20ae6c646b363db68605822fb14264ca8d2587fdd6fbc750d587e76a7ee;
+        vm.assertTrue(_is(0x04, 1, y), "X = 1");
+        vm.assertFalse(_is(0x04, P + 1, y), "X is not reduced");
+        uint256 x = 0x1fe1e5ef3fceb5c135ab7741333ce5a6e80d68167653f6b2b24bcbcfaaaff507;
+        vm.assertTrue(_is(0x04, x, 1), "Y = 1");
+        vm.assertFalse(_is(0x04, x, P + 1), "Y is not reduced");
         vm.assertFalse(this.isUncompressedPoint(abi.encodePacked(hex"02", GX)), "compressed");
         vm.assertFalse(this.isUncompressedPoint(abi.encodePacked(GX, GY)), "raw");
         vm.assertFalse(this.isUncompressedPoint(""), "empty");
