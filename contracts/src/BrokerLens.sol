@@ -20,7 +20,7 @@ interface IBrokerRequestsWithoutAnswers {
 /// @notice Never deployed: call with `data = creationCode || abi.encode(arguments)` and no `to`. The constructor answers
 /// with the encoded IBrokerLens.Snapshot where other constructors answer with code. So it works on any chain at once,
 /// and all values are of one block. See IBrokerLens for the shapes.
-/// @dev The answer passes for code, which EIP-170 limits to 24,576 bytes: a page of about 28 requests of usual size.
+/// @dev The answer passes for code, which EIP-170 limits to 24,576 bytes: a page of about 30 requests of usual size.
 contract BrokerLens {
     /// @dev EIP-170.
     uint256 private constant MAX_ANSWER = 24_576;
