@@ -115,19 +115,20 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     }
     if (snapshot.owner.toLowerCase() !== deps.operator.toLowerCase())
       throw notOwner(contract, snapshot.owner, deps.operator)
-    const newBlock = snapshot.blockNumber > head ? snapshot.blockNumber : undefined
     generation = snapshot.generation
     const result = store.transaction(() => {
       store.collectRested()
       const before = readCursor()
-      const observed = watched.map((row, at) => applyObservation(row, snapshot.watched[at], newBlock, rules))
+      const observed = watched.map((row, at) =>
+        applyObservation(row, snapshot.watched[at], snapshot.blockNumber, rules),
+      )
       const isRewound = readCursor() < before
       const taken = intake(snapshot, rules)
       return { changes: [...observed.flat(), ...taken.changes], more: taken.more || isRewound }
     })
     // What was not committed was not seen. A page that was not read, not committed or not of a newer block is read again.
+    if (snapshot.blockNumber > head) sweep.afterLease = sweptTo
     head = snapshot.blockNumber
-    if (newBlock !== undefined) sweep.afterLease = sweptTo
     return { snapshot, ...result }
   }
 
@@ -156,15 +157,15 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
   function applyObservation(
     row: RequestRow,
     view: WatchView | undefined,
-    newBlock: bigint | undefined,
+    blockNumber: bigint,
     rules: FollowRules,
   ): DataplaneChange[] {
     if (view === undefined || view.id !== row.id) return []
     const transaction = row.txKey === undefined ? undefined : deps.outbox.find(row.txKey)
-    const seen = observe(row, view, transaction?.state, newBlock !== undefined && newBlock > row.firstBlock)
+    const seen = observe(row, view, transaction?.state, blockNumber > head && blockNumber > row.changedBlock)
+    if (seen.kind === 'same') return []
+    store.requests.touch(row, blockNumber)
     switch (seen.kind) {
-      case 'same':
-        return []
       case 'answered':
         store.requests.setState(row, 'answered')
         return []
@@ -275,8 +276,8 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
   }
 
   function isDeepEnough(view: RequestView, snapshot: Snapshot, rules: FollowRules): boolean {
-    const firstBlock = seenCounts.find(({ count }) => count >= view.id)?.block ?? snapshot.blockNumber
-    return snapshot.blockNumber - firstBlock >= BigInt(rules.confirmations)
+    const changedBlock = seenCounts.find(({ count }) => count >= view.id)?.block ?? snapshot.blockNumber
+    return snapshot.blockNumber - changedBlock >= BigInt(rules.confirmations)
   }
 
   function decide(view: RequestView, snapshot: Snapshot, rules: FollowRules): DataplaneChange[] {
@@ -344,7 +345,7 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     if (view.status !== requestStatus.approved || !view.mapped || publicKey === undefined) return []
     const holder = store.findLease({ publicKey })
     const isKept = store.findLease({ nftContract }) !== undefined || store.isKept(nftContract)
-    const back = { ...row, state: 'answered', reason: undefined, firstBlock: snapshot.blockNumber } as const
+    const back = { ...row, state: 'answered', reason: undefined, changedBlock: snapshot.blockNumber } as const
     if (!isKept || (holder !== undefined && holder.nftContract !== nftContract)) {
       store.requests.record(back)
       releaseOnChain(store, deps.outbox, back, generation ?? 3, 'prefix-gone')
@@ -389,7 +390,7 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
       publicKey: undefined,
       serverPublicKey: undefined,
       previous: undefined,
-      firstBlock: snapshot.blockNumber,
+      changedBlock: snapshot.blockNumber,
     }
   }
 

@@ -17,7 +17,7 @@ const row = (state: RequestState): RequestRow => ({
   previous: undefined,
   txKey: 'answer',
   attempts: 0,
-  firstBlock: 1n,
+  changedBlock: 1n,
 })
 const chain = (over: Partial<WatchView>): WatchView => ({
   id: 7n,

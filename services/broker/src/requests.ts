@@ -26,7 +26,8 @@ export type RequestRow = RequestRef & {
   readonly previous: { readonly publicKey: string; readonly request: RequestRef | undefined } | undefined
   readonly txKey: string | undefined
   readonly attempts: number
-  readonly firstBlock: bigint
+  /** Head when it was last decided on. */
+  readonly changedBlock: bigint
 }
 
 /** Fields of a new row. */
@@ -40,15 +41,17 @@ export type RequestLedger = {
   /** Rows in `leased` of one contract, oldest first. */
   unanswered(contract: string, limit: number): RequestRow[]
   /**
-   * Rows after `afterId` that the next chain reads must look at again: open ones, and all first read after `sinceBlock`.
+   * Rows after `afterId` that the next chain reads must look at again: open ones, and all decided on after `sinceBlock`.
    * By id; cost O(rows that qualify), which is what came in lately.
    */
   watched(contract: string, sinceBlock: bigint, afterId: bigint, limit: number): RequestRow[]
-  /** The highest block at which a request of this contract was first read; 0 if none. */
+  /** The highest block at which a request of this contract was decided on; 0 if none. */
   lastBlock(contract: string): bigint
   /** Whether anything is `leased`, `answering` or `releasing`. */
   hasOpen(contract: string): boolean
   setState(ref: RequestRef, state: RequestState, reason?: string): void
+  /** Notes the head at which something about it changed. */
+  touch(ref: RequestRef, block: bigint): void
   /** `leased` -> `answering`. */
   setAnswering(ref: RequestRef, txKey: string): void
   /** Any state -> `releasing`; `attempts` grows. */
@@ -78,7 +81,7 @@ export function createRequestLedger(db: DatabaseSync, clock: Clock): RequestLedg
         row.previous?.request?.contract ?? null,
         row.previous?.request?.id ?? null,
         row.previous?.request?.digest ?? null,
-        row.firstBlock,
+        row.changedBlock,
         clock.now(),
       ),
     find(ref) {
@@ -91,6 +94,7 @@ export function createRequestLedger(db: DatabaseSync, clock: Clock): RequestLedg
     lastBlock: contract => BigInt((sql.lastBlock.get(contract) as { block: number | null }).block ?? 0),
     hasOpen: contract => sql.hasOpen.get(contract) !== undefined,
     setState: (ref, state, reason) => void sql.setState.run(state, reason ?? null, ...key(ref)),
+    touch: (ref, block) => void sql.touch.run(block, ...key(ref)),
     setAnswering: (ref, txKey) => void sql.setAnswering.run(txKey, ...key(ref)),
     setReleasing: (ref, txKey, reason) => void sql.setReleasing.run(txKey, reason, ...key(ref)),
     retry: (ref, wasSent) => void sql.retry.run(Number(wasSent), ...key(ref)),
@@ -116,7 +120,7 @@ type Row = {
   previous_digest: string | null
   tx_key: string | null
   attempts: number
-  first_block: number
+  changed_block: number
 }
 
 function toRequest(row: Row): RequestRow {
@@ -134,7 +138,7 @@ function toRequest(row: Row): RequestRow {
       row.previous_pubkey === null ? undefined : { publicKey: row.previous_pubkey, request: previousRequest(row) },
     txKey: row.tx_key ?? undefined,
     attempts: row.attempts,
-    firstBlock: BigInt(row.first_block),
+    changedBlock: BigInt(row.changed_block),
   }
 }
 
@@ -148,7 +152,7 @@ function prepare(db: DatabaseSync) {
   return {
     record: db.prepare(
       `INSERT OR REPLACE INTO requests (contract, id, digest, requester, nft_contract, state, reason, pubkey, server_pubkey,
-         previous_pubkey, previous_contract, previous_id, previous_digest, first_block, decided_at)
+         previous_pubkey, previous_contract, previous_id, previous_digest, changed_block, decided_at)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     find: db.prepare(`SELECT * FROM requests ${one}`),
@@ -156,13 +160,14 @@ function prepare(db: DatabaseSync) {
     watched: db.prepare(
       `SELECT * FROM requests WHERE contract = ? AND state IN ('leased', 'answering', 'releasing') AND id > ?
        UNION
-       SELECT * FROM requests WHERE contract = ? AND first_block > ? AND id > ? AND state <> 'dropped'
+       SELECT * FROM requests WHERE contract = ? AND changed_block > ? AND id > ? AND state <> 'dropped'
        ORDER BY id LIMIT ?`,
     ),
-    lastBlock: db.prepare('SELECT MAX(first_block) AS block FROM requests WHERE contract = ?'),
+    lastBlock: db.prepare('SELECT MAX(changed_block) AS block FROM requests WHERE contract = ?'),
     hasOpen: db.prepare(
       "SELECT 1 FROM requests WHERE contract = ? AND state IN ('leased', 'answering', 'releasing') LIMIT 1",
     ),
+    touch: db.prepare(`UPDATE requests SET changed_block = ? ${one}`),
     setState: db.prepare(`UPDATE requests SET state = ?, reason = ? ${one}`),
     setAnswering: db.prepare(`UPDATE requests SET state = 'answering', tx_key = ? ${one}`),
     setReleasing: db.prepare(

@@ -60,12 +60,12 @@ CREATE TABLE requests (
   previous_digest TEXT,
   tx_key TEXT,                              -- outbox.key of the answer, later of the release
   attempts INTEGER NOT NULL DEFAULT 0,      -- answers that reverted
-  first_block INTEGER NOT NULL,             -- head when the request was first read
+  changed_block INTEGER NOT NULL,             -- head when it was last decided on
   decided_at INTEGER NOT NULL,
   PRIMARY KEY (contract, id, digest)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX requests_open ON requests (contract, id) WHERE state IN ('leased', 'answering', 'releasing');
-CREATE INDEX requests_recent ON requests (contract, first_block);
+CREATE INDEX requests_recent ON requests (contract, changed_block);
 CREATE INDEX requests_wallet ON requests (requester, decided_at);
 
 CREATE TABLE tokens (

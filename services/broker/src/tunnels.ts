@@ -21,35 +21,33 @@ export type TunnelWatch = {
  */
 export function createTunnelWatch(deps: { store: Store; dataplane: Dataplane; clock: Clock }): TunnelWatch {
   const { store, dataplane, clock } = deps
-  let started = new Map<string, number>()
+  const started = new Map<string, number>()
 
   return {
     restart: () => started.clear(),
     async findUnused(timeoutMs) {
       const waiting = store.unseenLeases().filter(lease => isAnswered(store, lease))
-      if (waiting.length === 0) {
-        started.clear()
-        return []
-      }
+      // Whoever waits no longer begins anew when it waits again, whatever fails below.
+      const keys = new Set(waiting.map(waitKey))
+      for (const key of started.keys()) if (!keys.has(key)) started.delete(key)
+      if (waiting.length === 0) return []
       const peers = await dataplane.peers()
       const now = clock.monotonic()
-      const still = new Map<string, number>()
+      const seen: { lease: Lease; latestHandshake: number }[] = []
       const unused: Lease[] = []
-      store.transaction(() => {
-        for (const lease of waiting) {
-          const peer = peers.get(lease.publicKey)
-          if (peer?.latestHandshake !== undefined) {
-            store.markSeen(lease, peer.latestHandshake * 1000)
-            continue
-          }
-          // A peer that is missing is ours to repair, not the host's failure: its time begins when it is back.
-          if (peer === undefined) continue
-          const since = started.get(waitKey(lease)) ?? now
-          still.set(waitKey(lease), since)
-          if (now - since >= timeoutMs) unused.push(lease)
-        }
-      })
-      started = still
+      for (const lease of waiting) {
+        const peer = peers.get(lease.publicKey)
+        const since = started.get(waitKey(lease)) ?? now
+        if (peer?.latestHandshake !== undefined) seen.push({ lease, latestHandshake: peer.latestHandshake })
+        // A peer that is missing is ours to repair, not the host's failure: its time begins when it is back.
+        if (peer === undefined) started.delete(waitKey(lease))
+        else started.set(waitKey(lease), since)
+        if (peer !== undefined && peer.latestHandshake === undefined && now - since >= timeoutMs) unused.push(lease)
+      }
+      if (seen.length > 0)
+        store.transaction(() => {
+          for (const { lease, latestHandshake } of seen) store.markSeen(lease, latestHandshake * 1000)
+        })
       return unused
     },
   }
