@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Address, bytesToHex, type Hex, hexToBytes } from '@blockhost/chain/hex.ts'
-import type { Rpc } from '@blockhost/chain/rpc.ts'
+import { type Rpc, resultOf } from '@blockhost/chain/rpc.ts'
 import { accessCredentialNftAbi, accessCredentialNftBytecode } from '@blockhost/contracts/abi/access-credential-nft.ts'
 import { brokerRegistryAbi, brokerRegistryBytecode } from '@blockhost/contracts/abi/broker-registry.ts'
 import { brokerRequestsAbi, brokerRequestsBytecode } from '@blockhost/contracts/abi/broker-requests.ts'
@@ -74,6 +74,7 @@ export async function createField(anvil: Pick<Anvil, 'rpc' | 'url' | 'chainId'>,
   const walletKey = join(folder, 'deployer.key')
   writeFileSync(walletKey, `${host.privateKeyHex}\n`, { mode: 0o600 })
   const call = (wallet: TestWallet, data: Hex) => sendTransaction(rpc, wallet, { to: requests, data })
+  const clients: RunningClient[] = []
   const field = {
     generation,
     operator,
@@ -149,10 +150,18 @@ export async function createField(anvil: Pick<Anvil, 'rpc' | 'url' | 'chainId'>,
     json: (name: string): Record<string, unknown> => JSON.parse(readFileSync(join(configDir, name), 'utf8')),
     has: (name: string) => existsSync(join(configDir, name)),
     mode: (name: string) => statSync(join(configDir, name)).mode & 0o777,
-    start: (args: readonly string[]) => startClient(args),
-    run: (...args: string[]) => startClient([...field.globals(), ...args]).done,
+    start: (args: readonly string[]) => {
+      const client = startClient(args)
+      clients.push(client)
+      return client
+    },
+    run: (...args: string[]) => field.start([...field.globals(), ...args]).done,
     request: (...more: string[]) => field.run('request', ...field.askArgs(...more)),
-    [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }),
+    /** Ends what a failed test left running. */
+    [Symbol.dispose]: () => {
+      for (const client of clients) client.kill('SIGKILL')
+      rmSync(folder, { recursive: true, force: true })
+    },
   }
   return field
 }
@@ -214,9 +223,17 @@ async function readNumber(rpc: Rpc, to: Address, data: Hex): Promise<bigint> {
   return BigInt((await rpc.call('eth_call', [{ to, data }, 'latest'])) as string)
 }
 
-async function readRequest(rpc: Rpc, to: Address, id: bigint): Promise<ChainRequest> {
+/** While it mines, anvil answers some calls from the old state and some from the new: a request that was seen may be missing for a moment. */
+async function readRequest(rpc: Rpc, to: Address, id: bigint, tries = 50): Promise<ChainRequest> {
   const getRequest = fromAbi(brokerRequestsAbi, 'getRequest')
-  const data = (await rpc.call('eth_call', [{ to, data: encodeData(getRequest, [id]) }, 'latest'])) as Hex
+  const [outcome] = await rpc.batch([
+    { method: 'eth_call', params: [{ to, data: encodeData(getRequest, [id]) }, 'latest'] },
+  ])
+  if (!outcome!.ok && tries > 0) {
+    await new Promise(resolve => setTimeout(resolve, 20))
+    return readRequest(rpc, to, id, tries - 1)
+  }
+  const data = resultOf(outcome!, 'getRequest') as Hex
   const { encryptedPayload: payload, status, submittedAt } = decodeResult(getRequest, data)
   return { id, payload, status, submittedAt }
 }

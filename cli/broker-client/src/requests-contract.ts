@@ -201,7 +201,10 @@ function readHeader(value: unknown): { number: bigint; timestamp: number } {
   }
 }
 
+/** A mapped request always exists; an endpoint that says otherwise has answered from two states, and will not the next time. */
 function readRequest(outcome: RpcOutcome, id: bigint): StoredRequest {
+  if (!outcome.ok && outcome.failure.kind === 'reverted')
+    throw invalidAnswer(`getRequest(${id})`, 'contradicts nftContractToRequestId')
   const data = parseHex(resultOf(outcome, 'getRequest'), 'getRequest')
   const raw = decodeRequest(data)
   const status = requestStatuses[raw.status]
