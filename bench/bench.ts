@@ -1,0 +1,125 @@
+/**
+ * Measures, and compares with something bare. See `usage`; docs/performance.md tells the method of each figure.
+ */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { messageOf } from '@blockhost/kit/errors.ts'
+import type { BenchContext, BenchGroup, Figure } from './figure.ts'
+import { ipam } from './ipam.ts'
+import { missedKeys, renderTable } from './table.ts'
+
+const usage = `usage: npm run bench -- [keyPrefix] [--json] [--strict]
+
+Measures the figures whose key begins with keyPrefix (all without one), prints a table and writes build/bench.json.
+A group of figures that share their set-up is measured as a whole. With a keyPrefix, the other figures in
+build/bench.json stay as they were.
+
+  --json    prints the figures as JSON instead of a table
+  --strict  exits 1 when a limit is missed. Without it a missed limit is shown and the exit status is 0:
+            how fast this machine is decides too.
+
+Exits 0 when everything was measured, 1 when something could not be, 2 for a wrong command line.`
+
+/** In the order of the table; those that need quiet come first. */
+const groups: readonly BenchGroup[] = [ipam]
+
+const buildFolder = join(import.meta.dirname, '..', 'build')
+const resultFile = join(buildFolder, 'bench.json')
+
+async function main(argv: readonly string[]): Promise<number> {
+  const options = parseOptions(argv)
+  if (options === undefined) {
+    console.error(usage)
+    return 2
+  }
+  const wanted = groups.filter(group => group.keys.some(key => key.startsWith(options.keyPrefix)))
+  if (wanted.length === 0) {
+    console.error(`No figure has a key that begins with ${options.keyPrefix}. They are:\n${allKeys().join('\n')}`)
+    return 2
+  }
+  const { figures, failures } = await runGroups(wanted)
+  writeResult(figures, options.keyPrefix === '')
+  const shown = Object.fromEntries(Object.entries(figures).filter(([key]) => key.startsWith(options.keyPrefix)))
+  process.stdout.write(options.json ? `${JSON.stringify(shown, undefined, 2)}\n` : renderTable(shown))
+  const missed = missedKeys(shown)
+  if (missed.length > 0)
+    console.error(`missed: ${missed.join(', ')}${options.strict ? '' : ' (exit status 0 without --strict)'}`)
+  return failures > 0 || (options.strict && missed.length > 0) ? 1 : 0
+}
+
+type Options = { readonly keyPrefix: string; readonly json: boolean; readonly strict: boolean }
+
+function parseOptions(argv: readonly string[]): Options | undefined {
+  try {
+    const { values, positionals } = parseArgs({
+      args: [...argv],
+      allowPositionals: true,
+      options: { json: { type: 'boolean', default: false }, strict: { type: 'boolean', default: false } },
+    })
+    return positionals.length > 1 ? undefined : { ...values, keyPrefix: positionals[0] ?? '' }
+  } catch {
+    return undefined // the usage says more than the message
+  }
+}
+
+function allKeys(): string[] {
+  return groups.flatMap(group => group.keys)
+}
+
+/** A group that fails is told and costs its own figures only. */
+async function runGroups(wanted: readonly BenchGroup[]) {
+  const figures: Record<string, Figure> = {}
+  let failures = 0
+  for (const group of wanted) {
+    const start = performance.now()
+    try {
+      const measured = await runGroup(group)
+      for (const key of group.keys) figures[key] = measured[key] ?? absent(key)
+      tell(`${nameOf(group)} took ${((performance.now() - start) / 1000).toFixed(1)} s`)
+    } catch (error) {
+      failures++
+      tell(`${nameOf(group)} could not be measured: ${messageOf(error)}`)
+    }
+  }
+  return { figures, failures }
+}
+
+async function runGroup(group: BenchGroup): Promise<Record<string, Figure>> {
+  mkdirSync(buildFolder, { recursive: true })
+  const folder = mkdtempSync(join(buildFolder, 'bench-'))
+  const context: BenchContext = { folder, note: text => tell(`${nameOf(group)}: ${text}`) }
+  try {
+    return await group.run(context)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+function nameOf(group: BenchGroup): string {
+  return group.keys[0]!.split('.')[0]!
+}
+
+function absent(key: string): never {
+  throw new Error(`the figure ${key} is missing`)
+}
+
+function tell(text: string): void {
+  console.error(`bench: ${text}`)
+}
+
+function writeResult(figures: Readonly<Record<string, Figure>>, isWhole: boolean): void {
+  const all = isWhole ? figures : { ...readResult(), ...figures }
+  const ordered = Object.fromEntries(allKeys().flatMap(key => (all[key] === undefined ? [] : [[key, all[key]]])))
+  writeFileSync(resultFile, `${JSON.stringify(ordered, undefined, 2)}\n`)
+}
+
+function readResult(): Record<string, Figure> {
+  try {
+    return JSON.parse(readFileSync(resultFile, 'utf8')) as Record<string, Figure>
+  } catch {
+    return {} // none yet, or half of one: it is only a result
+  }
+}
+
+if (import.meta.main) process.exitCode = await main(process.argv.slice(2))
