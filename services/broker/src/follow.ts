@@ -286,7 +286,7 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     const verdict = judge(view, judgeContext(snapshot, rules))
     switch (verdict.kind) {
       case 'skip':
-        if (known?.state === 'dropped') return comeBackAnswered(known, view, snapshot)
+        if (known?.publicKey !== undefined) return comeBackAnswered(known, known.publicKey, view, snapshot)
         adoptHistory(view, snapshot)
         rememberYoung(view, snapshot)
         return []
@@ -339,10 +339,15 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     return []
   }
 
-  /** A dropped request is back together with the answer it had: its lease is made again, with the prefix that was kept for it. */
-  function comeBackAnswered(row: RequestRow, view: RequestView, snapshot: Snapshot): DataplaneChange[] {
-    const { nftContract, publicKey } = row
-    if (view.status !== requestStatus.approved || !view.mapped || publicKey === undefined) return []
+  /** A request is back together with the answer it had: its lease is made again, with the prefix that was kept for it. */
+  function comeBackAnswered(
+    row: RequestRow,
+    publicKey: string,
+    view: RequestView,
+    snapshot: Snapshot,
+  ): DataplaneChange[] {
+    const { nftContract } = row
+    if (view.status !== requestStatus.approved || !view.mapped) return []
     const holder = store.findLease({ publicKey })
     const isKept = store.findLease({ nftContract }) !== undefined || store.isKept(nftContract)
     const back = { ...row, state: 'answered', reason: undefined, changedBlock: snapshot.blockNumber } as const

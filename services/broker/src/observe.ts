@@ -59,7 +59,7 @@ export function observe(
       // An answer that is still on its way lands, and is taken back then.
       return { kind: isNewer && isWaiting(view) && !isUnderWay(transaction) ? 'revived' : 'same' }
     case 'superseded':
-      return { kind: isNewer && isWaiting(view) ? 'revived' : 'same' }
+      return { kind: isNewer && (isWaiting(view) || isHeld(view)) ? 'revived' : 'same' }
     default:
       return { kind: 'same' }
   }
