@@ -55,11 +55,19 @@ function keptSeeds(): string[] {
   return text.split('\n').flatMap(line => (line === '' || line.startsWith('#') ? [] : [line.split(/\s/)[0]!]))
 }
 
-type Sums = { seeds: number; failed: number; turns: number; lives: number; requests: number; faults: Record<string, number> }
+type Sums = {
+  seeds: number
+  failed: number
+  turns: number
+  lives: number
+  requests: number
+  mostTransactions: number
+  faults: Record<string, number>
+}
 
 async function runAll(seeds: readonly string[], options: RunOptions): Promise<number> {
   const startedAt = performance.now()
-  const sums: Sums = { seeds: 0, failed: 0, turns: 0, lives: 0, requests: 0, faults: {} }
+  const sums: Sums = { seeds: 0, failed: 0, turns: 0, lives: 0, requests: 0, mostTransactions: 0, faults: {} }
   for (const seed of seeds) {
     const result = await runSeed(seed, options)
     add(sums, result)
@@ -76,6 +84,7 @@ function add(sums: Sums, result: SeedResult): void {
   sums.turns += result.turns
   sums.lives += result.lives
   sums.requests += result.requests
+  sums.mostTransactions = Math.max(sums.mostTransactions, result.mostTransactions)
   for (const kind of faultKinds) sums.faults[kind] = (sums.faults[kind] ?? 0) + result.faults[kind]
 }
 
@@ -91,6 +100,6 @@ function printSummary(sums: Sums, seconds: number): void {
   if (values.json) return void process.stdout.write(`${JSON.stringify({ ...sums, seconds })}\n`)
   const faults = Object.entries(sums.faults).map(([kind, count]) => `${kind} ${count}`)
   process.stdout.write(
-    `${sums.seeds} seeds, ${sums.turns} turns, ${sums.lives} lives, ${sums.requests} requests in ${seconds.toFixed(1)} s (${(sums.seeds / seconds).toFixed(1)} a second)\nfaults: ${faults.join(', ')}\n${sums.seeds - sums.failed} passed, ${sums.failed} failed\n`,
+    `${sums.seeds} seeds, ${sums.turns} turns, ${sums.lives} lives, ${sums.requests} requests (at most ${sums.mostTransactions} transactions for one) in ${seconds.toFixed(1)} s (${(sums.seeds / seconds).toFixed(1)} a second)\nfaults: ${faults.join(', ')}\n${sums.seeds - sums.failed} passed, ${sums.failed} failed\n`,
   )
 }

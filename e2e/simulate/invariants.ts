@@ -23,8 +23,8 @@ export type LeaseRow = {
 
 /** What is known of the daemon's doings, from outside. */
 export type Ledger = Witness & {
-  /** Answers and releases put into the outbox, by request digest. */
-  readonly intents: ReadonlyMap<Hex, { answers: number; releases: number }>
+  /** Transactions signed for the request that had most of them. */
+  readonly mostTransactions: () => number
 }
 
 type Freed = Map<string, { readonly nftContract: string; readonly availableAt: number }>
@@ -37,20 +37,21 @@ type AuditRow = {
   readonly details: string | null
 }
 
-/** More answers to one request than this means that something goes round in circles. */
-const maxAnswers = 3
-/** The same for releases. */
-const maxReleases = 4
+/** More nonces used for one request than this means that something goes round in circles. */
+const maxNonces = 8
+/** The same for the transactions signed for one nonce, each paying more than the one before. */
+const maxReplacements = 16
 
 /** Makes the witness; each violation is reported to `fail`. */
 export function createLedger(around: Surroundings, fail: (violation: Violation) => void): Ledger {
   const { chain, kernel, scenario, world } = around
   const { config } = scenario
   const restMs = (config.keepDays + config.quarantineDays) * 86_400_000
-  const intents = new Map<Hex, { answers: number; releases: number }>()
+  const nonces = new Map<string, Set<number>>()
+  const replacements = new Map<number, number>()
   /** `key prefix` that the kernel ever had. */
   const carried = new Set<string>()
-  const lastIds = { audit: 0, outbox: 0 }
+  const lastIds = { audit: 0, outbox: 0, signature: 0 }
   let leases = new Map<string, LeaseRow>()
   /** The last holder of each prefix that was freed, and until when it rests (Unix ms). */
   let freed: Freed = new Map()
@@ -62,6 +63,7 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
   }
 
   function beforeCommit(life: Life): () => void {
+    ripen()
     const stillFreed = new Map(freed)
     const audit = life.db.prepare('SELECT * FROM audit_log WHERE id > ? ORDER BY id').all(lastIds.audit) as AuditRow[]
     const outbox = life.db
@@ -71,13 +73,12 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
     const after = readLeases(life)
     checkAudit(life, audit, after, stillFreed)
     if (audit.length > 0) checkPool(life, after)
-    const added = outbox.map(row => readIntent(life, row as OutboxRow, after))
+    for (const row of outbox) checkIntent(life, row as OutboxRow, after)
     return () => {
       leases = after
       lastIds.audit = audit.at(-1)?.id ?? lastIds.audit
       lastIds.outbox = Number(outbox.at(-1)?.id ?? lastIds.outbox)
       freed = stillFreed
-      for (const list of added) for (const { digest, kind } of list) countIntent(digest, kind)
     }
   }
 
@@ -131,6 +132,12 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
       'a prefix rests before another NFT contract gets it',
       () => `${prefix}: ${missing} ms too early`,
     )
+  }
+
+  /** Rested is rested, even if the clock is set back later. */
+  function ripen(): void {
+    for (const [prefix, last] of freed)
+      if (last.availableAt <= wallNow()) freed.set(prefix, { ...last, availableAt: 0 })
   }
 
   /** What was used rests; what was used, taken again and not used rests on. */
@@ -271,18 +278,13 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
 
   type OutboxRow = { readonly id: number; readonly intent_key: string; readonly data: Uint8Array }
 
-  function readIntent(life: Life, row: OutboxRow, after: ReadonlyMap<string, LeaseRow>) {
+  function checkIntent(life: Life, row: OutboxRow, after: ReadonlyMap<string, LeaseRow>): void {
     const call = decodeCall(toHex(row.data))
-    if (call.kind === 'submitResponses')
-      return call.answers.map(({ id, digest }) => {
-        checkAnswerable(id, digest!, after)
-        return { digest: digest!, kind: 'answers' as const }
-      })
-    if (call.kind !== 'releaseRequest') return []
-    const sql = 'SELECT digest FROM requests WHERE id = ? AND tx_key = ?'
-    const found = life.db.prepare(sql).get(call.id, row.intent_key) as { digest: Hex } | undefined
+    if (call.kind === 'submitResponses') for (const { id, digest } of call.answers) checkAnswerable(id, digest!, after)
+    if (call.kind !== 'releaseRequest') return
+    const sql = 'SELECT 1 FROM requests WHERE id = ? AND tx_key = ?'
+    const found = life.db.prepare(sql).get(call.id, row.intent_key)
     check(found !== undefined, 'a release belongs to a request', () => row.intent_key)
-    return found === undefined ? [] : [{ digest: found.digest, kind: 'releases' as const }]
   }
 
   /** First the lease, then the network, then the answer. */
@@ -297,12 +299,26 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
     )
   }
 
-  function countIntent(digest: Hex, kind: 'answers' | 'releases'): void {
-    const counted = intents.get(digest) ?? { answers: 0, releases: 0 }
-    counted[kind] += 1
-    intents.set(digest, counted)
-    const isBounded = counted.answers <= maxAnswers && counted.releases <= maxReleases
-    check(isBounded, 'transactions are bounded', () => `${digest}: ${JSON.stringify(counted)}`)
+  function countSigned(): void {
+    for (const { nonce, data } of [...around.signatures.values()].slice(lastIds.signature)) {
+      lastIds.signature += 1
+      replacements.set(nonce, (replacements.get(nonce) ?? 0) + 1)
+      check(replacements.get(nonce)! <= maxReplacements, 'transactions are bounded', () => `nonce ${nonce}`)
+      for (const subject of subjectsOf(data)) countNonce(subject, nonce)
+    }
+  }
+
+  /** What a transaction is about: requests by content, and releases by id, as they name nothing else. */
+  function subjectsOf(data: Hex): string[] {
+    const call = decodeCall(data)
+    if (call.kind === 'releaseRequest') return [`release of #${call.id}`]
+    return call.kind === 'submitResponses' ? call.answers.map(({ id, digest }) => `answer to #${id} ${digest}`) : []
+  }
+
+  function countNonce(subject: string, nonce: number): void {
+    const used = nonces.get(subject) ?? new Set()
+    nonces.set(subject, used.add(nonce))
+    check(used.size <= maxNonces, 'transactions are bounded', () => `${subject}: nonces ${[...used]}`)
   }
 
   function networkChanged(): void {
@@ -316,7 +332,9 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
       after.size === leases.size && [...after.values()].every(row => leases.get(row.prefix)?.pubkey === row.pubkey)
     check(isSame, 'the audit log tells every change of a lease', () => JSON.stringify([...after.values()]))
     leases = after
+    countSigned()
   }
 
-  return { beforeCommit, turnEnded, sawPeers, networkChanged, intents }
+  const mostTransactions = () => Math.max(0, ...nonces.values().map(used => used.size))
+  return { beforeCommit, turnEnded, sawPeers, networkChanged, mostTransactions }
 }

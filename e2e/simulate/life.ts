@@ -12,6 +12,7 @@ import type { FakeKernel } from '@blockhost/testkit/fake-kernel.ts'
 import type { Broker } from '../../services/broker/src/broker.ts'
 import { createBroker } from '../../services/broker/src/broker.ts'
 import { createDataplane } from '../../services/broker/src/dataplane.ts'
+import { outboxOptions } from '../../services/broker/src/operate.ts'
 import { openStore, type Store } from '../../services/broker/src/store.ts'
 import { brokerKeys } from './cast.ts'
 import type { SimChain } from './chain.ts'
@@ -161,13 +162,7 @@ export function startLife(number: number, around: Surroundings, witness: Witness
   const outbox = createOutbox(
     store.db,
     port,
-    {
-      confirmations: onchain.confirmations,
-      stuckAfterMs: onchain.stuckAfterMs,
-      maxFeePerGasWei: onchain.maxFeePerGasWei,
-      feeBumpPercent: 25,
-      maxInFlight: 16,
-    },
+    outboxOptions(() => onchain),
     { clock, log },
   )
   const dataplane = createDataplane(
@@ -290,11 +285,13 @@ function createFaultyExec(around: Surroundings, call: Call, peers: { seen: () =>
     return call(`${command} ${args.slice(0, 3).join(' ')}`, command === 'wg' ? 20 : 40, async () => {
       if (outages.commands.has(command)) throw new ExecError(argv, 1, 'simulated outage', 'exited with 1')
       if (faults.strikes('command-failed')) throw new ExecError(argv, undefined, '', 'was ended by SIGKILL')
-      const result = await kernel.exec(command, args, options)
+      // Takes effect at once; the world may go on before its result is looked at.
+      const running = kernel.exec(command, args, options)
       if (command === 'wg' && args[0] === 'set') peers.changed()
-      if (faults.strikes('command-failed-late'))
-        throw new ExecError(argv, undefined, '', 'did not finish within 30000 ms')
-      if (command === 'wg' && args[0] === 'show') peers.seen()
+      const isLate = faults.strikes('command-failed-late')
+      if (command === 'wg' && args[0] === 'show' && !isLate) peers.seen()
+      const result = await running
+      if (isLate) throw new ExecError(argv, undefined, '', 'did not finish within 30000 ms')
       return result
     })
   }

@@ -23,6 +23,8 @@ export type SeedResult = {
   readonly turns: number
   readonly lives: number
   readonly requests: number
+  /** Transactions signed for the request that had most of them, not counting replacements. */
+  readonly mostTransactions: number
   readonly faults: Readonly<Record<FaultKind, number>>
 }
 
@@ -111,7 +113,16 @@ export async function runSeed(seed: string, options: RunOptions): Promise<SeedRe
   }
 
   const requests = chain.requestsByDigest.size
-  return { seed, violations, trace: world.trace, turns, lives, requests, faults: around.faults.counts }
+  return {
+    seed,
+    violations,
+    trace: world.trace,
+    turns,
+    lives,
+    requests,
+    mostTransactions: ledger.mostTransactions(),
+    faults: around.faults.counts,
+  }
 }
 
 /** Everything that is waited for happens within this time. */
