@@ -1,4 +1,5 @@
 import type { Clock } from '@blockhost/kit/clock.ts'
+import { messageOf } from '@blockhost/kit/errors.ts'
 import type { Exec } from '@blockhost/kit/exec.ts'
 import type { Log } from '@blockhost/kit/log.ts'
 import { createFirewall } from '@blockhost/net/firewall.ts'
@@ -9,6 +10,7 @@ import { createNdppd } from '@blockhost/net/ndppd.ts'
 import { renderElements, renderFirewallRemoval } from '@blockhost/net/ruleset.ts'
 import { localSystem, type System } from '@blockhost/net/system.ts'
 import { createWireGuard, type PeerAction, type PeerStatus } from '@blockhost/net/wireguard.ts'
+import { createClosing } from './dataplane-closing.ts'
 import {
   type DataplaneRepair,
   diffDataplane,
@@ -65,9 +67,10 @@ export interface Dataplane {
    */
   reconcile(leases: readonly DataplaneLease[]): Promise<ReconcileReport>
   /**
-   * Applies changes with one `wg`, one `nft` and (kernel NDP mode) one `ip` process, side by side, whatever the number of leases.
+   * Applies changes with one `wg`, one `nft` and (kernel NDP mode) one `ip` process, side by side, whatever the number of leases. When
+   * leases are only removed, their tunnels are gone on return, their firewall elements a few milliseconds later.
    *
-   * @throws {BlockHostError} retryable when anything failed: the caller then reconciles. `BH_LEASE_NOT_CARRIABLE`, `BH_NDP_LIMIT`
+   * @throws {BlockHostError} retryable when anything failed, now or in the firewall's part of a removal before: the caller then reconciles. `BH_LEASE_NOT_CARRIABLE`, `BH_NDP_LIMIT`
    * (not retryable) before anything was changed.
    */
   change(changes: readonly DataplaneChange[]): Promise<void>
@@ -135,7 +138,12 @@ export function createDataplane(config: DataplaneConfig, deps: DataplaneDeps): D
   /** Where each host was last heard from, by public key. */
   const lastEndpoints = new Map<string, string>()
 
+  const closing = createClosing(error =>
+    log.warn({ error: messageOf(error) }, 'a prefix was not taken out of the firewall'),
+  )
+
   async function reconcile(wanted: readonly DataplaneLease[]): Promise<ReconcileReport> {
+    await closing.end()
     const { accepted, refused, failure } = leaseReader.readAll(wanted)
     for (const { prefix, problem } of refused) log.error({ prefix, problem }, 'a lease can not be carried')
     const facts = await factReader.read()
@@ -199,10 +207,14 @@ export function createDataplane(config: DataplaneConfig, deps: DataplaneDeps): D
     const fresh = add.filter(prefix => !carried.has(prefix.text))
     const count = carried.size - gone.length + fresh.length
     if (fresh.length > 0 && count > plan.leaseLimit) throw ndpLimitReached(plan, count)
+    await closing.end([...remove, ...add])
+    closing.check()
     const elements = (prefixes: readonly LeasedPrefix[]) => prefixes.map(prefix => prefix.element)
+    const nft = firewall.apply(renderElements(plan.firewall, elements(remove), elements(add)))
+    if (add.length === 0) closing.add(remove, nft)
     await allOf([
       wireguard.apply(peers),
-      firewall.apply(renderElements(plan.firewall, elements(remove), elements(add))),
+      add.length === 0 ? undefined : nft,
       applyIp(exec, renderProxyNeighbors({ remove: proxies(remove), add: proxies(add) }), 'change NDP entries'),
     ])
     for (const prefix of gone) carried.delete(prefix.text)
@@ -238,7 +250,11 @@ export function createDataplane(config: DataplaneConfig, deps: DataplaneDeps): D
     reconcile: leases => inTurn(() => reconcile(leases)),
     change: changes => inTurn(() => change(changes)),
     peers,
-    close: ({ removeInterface = false } = {}) => inTurn(async () => (removeInterface ? takeDown() : undefined)),
+    close: ({ removeInterface = false } = {}) =>
+      inTurn(async () => {
+        await closing.end()
+        if (removeInterface) await takeDown()
+      }),
   }
 }
 
@@ -253,7 +269,7 @@ function createQueue(): <T>(task: () => Promise<T>) => Promise<T> {
 }
 
 /** Waits for all of them, so that nothing still runs when one has failed; then throws the first failure. */
-async function allOf<T extends readonly Promise<unknown>[]>(
+async function allOf<T extends readonly (Promise<unknown> | undefined)[]>(
   tasks: readonly [...T],
 ): Promise<{ [K in keyof T]: Awaited<T[K]> }> {
   await Promise.allSettled(tasks)
