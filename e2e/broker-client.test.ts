@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, watch, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, watch, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { brokerRequestsAbi } from '@blockhost/contracts/abi/broker-requests.ts'
@@ -109,6 +109,32 @@ describe('request', limit, () => {
     succeeded(run)
     assert.equal(JSON.parse(run.stdout).broker_id, 0)
     assert.match(run.stderr, /not checked against a registry/)
+  })
+
+  it('re-installed, with every file lost, goes back to its broker and gets its prefix, whichever else there is', async () => {
+    using field = await createField(anvil, 2)
+    await using _broker = answerAll(field)
+    succeeded(await field.request())
+    const idle = await field.registerAnother(3)
+    rmSync(field.configDir, { recursive: true })
+    const run = await field.request()
+    succeeded(run)
+    assert.match(run.stderr, /WireGuard key is not on this machine; asking anew/)
+    assert.equal(field.json('broker-contract.json').requests_contract, field.requests.toLowerCase())
+    await assertKeyIsKnown(field)
+
+    failed(await field.request('--broker-id', '2', '--timeout', '1', '--json'), 75, 'BH_TIMEOUT')
+    assert.equal(field.json('broker-request.json').requests_contract, idle.toLowerCase())
+    failed(await field.request('--broker-id', '1', '--json'), 1, 'BH_REQUEST_UNFINISHED')
+  })
+
+  it('does not forget an unfinished request over one for another NFT contract', async () => {
+    using field = await createField(anvil, 3)
+    failed(await field.request('--timeout', '1', '--json'), 75, 'BH_TIMEOUT')
+    const other = ['--nft-contract', field.registry, '--wallet-key', field.walletKey]
+    failed(await field.run('request', ...other, '--json'), 1, 'BH_REQUEST_UNFINISHED')
+    succeeded(await field.run('release', '--force'))
+    assert.ok(!field.has('broker-request.json'))
   })
 
   it('says nothing secret', async () => {

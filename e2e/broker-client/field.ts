@@ -108,6 +108,16 @@ export async function createField(anvil: Pick<Anvil, 'rpc' | 'url' | 'chainId'>,
       ...more,
     ],
     call,
+    /** Puts a second broker into the registry, which nobody runs; returns its requests contract. */
+    registerAnother: async (other: Generation) => {
+      const another = testWallet(1000 + wallets++)
+      await fundWallets(rpc, [another])
+      const contract = await deployContract(rpc, another, contracts[other])
+      const key = bytesToHex(publicKeyOf(generatePrivateKey()))
+      const data = encodeData(fromAbi(brokerRegistryAbi, 'registerBroker'), [another.address, contract, key, 'eu', 0n])
+      await sendTransaction(rpc, operator, { to: registry, data })
+      return contract
+    },
     requestCount: () => readNumber(rpc, requests, encodeData(fromAbi(brokerRequestsAbi, 'getRequestCount'))),
     liveId: () => readNumber(rpc, requests, encodeData(fromAbi(brokerRequestsAbi, 'nftContractToRequestId'), [nft])),
     readRequest: (id: bigint) => readRequest(rpc, requests, id),

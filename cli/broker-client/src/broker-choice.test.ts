@@ -7,8 +7,14 @@ import type { ContractFacts } from './requests-contract.ts'
 
 const operator = '0x00000000000000000000000000000000000000d0'
 
-function candidate(id: bigint, broker: Partial<RegisteredBroker> = {}, facts: Partial<ContractFacts> = {}): Candidate {
+function candidate(
+  id: bigint,
+  broker: Partial<RegisteredBroker> = {},
+  facts: Partial<ContractFacts> = {},
+  hasLive = false,
+): Candidate {
   return {
+    hasLive,
     broker: {
       id,
       operator,
@@ -61,6 +67,11 @@ describe('chooseBroker', () => {
       ]),
       2n,
     )
+  })
+
+  it('goes back to the broker that has a live request of the NFT contract, even a full one', () => {
+    assert.equal(chosen([candidate(1n), candidate(2n, {}, { liveRequests: 9n, availableCapacity: 0n }, true)]), 2n)
+    assert.equal(chosen([candidate(1n), candidate(2n, { active: false }, {}, true)]), 1n)
   })
 
   it('takes only the region asked for, by its exact name', () => {

@@ -4,10 +4,15 @@ import type { RegisteredBroker } from './registry.ts'
 import type { ContractFacts, ContractProbe } from './requests-contract.ts'
 
 /** One entry with what its requests contract says about itself. */
-export type Candidate = { readonly broker: RegisteredBroker; readonly probe: ContractProbe }
+export type Candidate = {
+  readonly broker: RegisteredBroker
+  readonly probe: ContractProbe
+  /** Whether the NFT contract has a live request there already. Asking again takes no new place, and keeps the prefix. */
+  readonly hasLive: boolean
+}
 
 /** An entry that may be asked. */
-export type UsableBroker = { readonly broker: RegisteredBroker; readonly facts: ContractFacts }
+export type UsableBroker = Omit<Candidate, 'probe'> & { readonly facts: ContractFacts }
 
 /** Either the entry may be asked, or one clause why not. */
 export type Usability =
@@ -18,7 +23,7 @@ export type Usability =
  * Says whether an entry may be asked: active, with a key that can be encrypted to, room left, and a requests contract that only the
  * registered operator can answer at. Without the last, whoever owns the contract would decide where the host's traffic goes.
  */
-export function checkBroker({ broker, probe }: Candidate): Usability {
+export function checkBroker({ broker, probe, hasLive }: Candidate): Usability {
   const no = (problem: string): Usability => ({ ok: false, problem })
   if (!broker.active) return no('it is not active')
   if (!isPublicKey(Uint8Array.fromHex(broker.encryptionPubkey)))
@@ -26,8 +31,8 @@ export function checkBroker({ broker, probe }: Candidate): Usability {
   if (!probe.ok) return no(`its requests contract can't be used: ${probe.problem}`)
   if (probe.facts.owner !== broker.operator)
     return no(`its requests contract is owned by ${probe.facts.owner}, not by its operator ${broker.operator}`)
-  if (probe.facts.availableCapacity === 0n) return no('it is full')
-  return { ok: true, usable: { broker, facts: probe.facts } }
+  if (probe.facts.availableCapacity === 0n && !hasLive) return no('it is full')
+  return { ok: true, usable: { broker, hasLive, facts: probe.facts } }
 }
 
 /** Outcome of {@link chooseBroker}: the one to ask, or what is wrong with each. */
@@ -36,7 +41,8 @@ export type BrokerChoice =
   | { readonly ok: false; readonly problems: readonly string[] }
 
 /**
- * Chooses the usable broker with the fewest leases, the lowest id among equals.
+ * Chooses the usable broker that already has a live request of the NFT contract (a re-installed host gets its prefix back), else the one with the fewest
+ * leases; the lowest id among equals.
  *
  * @param region - Exact text; `undefined`: any.
  */
@@ -45,7 +51,10 @@ export function chooseBroker(candidates: readonly Candidate[], region: string | 
     .filter(({ broker }) => region === undefined || broker.region === region)
     .map(candidate => ({ candidate, check: checkBroker(candidate) }))
   const usable = checked.flatMap(({ check }) => (check.ok ? [check.usable] : []))
-  const [chosen] = usable.toSorted((a, b) => compare(loadOf(a), loadOf(b)) || compare(a.broker.id, b.broker.id))
+  const [chosen] = usable.toSorted(
+    (a, b) =>
+      Number(b.hasLive) - Number(a.hasLive) || compare(loadOf(a), loadOf(b)) || compare(a.broker.id, b.broker.id),
+  )
   if (chosen !== undefined) return { ok: true, chosen }
   return {
     ok: false,

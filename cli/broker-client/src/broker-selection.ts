@@ -6,11 +6,11 @@ import { BlockHostError } from '@blockhost/kit/errors.ts'
 import type { Prefix } from '@blockhost/net/prefix.ts'
 import type { BrokerContract } from './allocation.ts'
 import type { AddressText, BrokerSelector } from './argv.ts'
-import { checkBroker, chooseBroker, type UsableBroker } from './broker-choice.ts'
+import { type Candidate, checkBroker, chooseBroker, type UsableBroker } from './broker-choice.ts'
 import type { Intent } from './intent.ts'
 import type { Progress } from './progress.ts'
-import { findBrokerOf, readBroker, readBrokers } from './registry.ts'
-import { type ContractFacts, probeContracts, readFacts } from './requests-contract.ts'
+import { findBrokerOf, type RegisteredBroker, readBroker, readBrokers } from './registry.ts'
+import { type ContractFacts, probeContracts, readFacts, readHasLive } from './requests-contract.ts'
 
 /** Whom to ask, and what its contract says. */
 export type SelectedBroker = { readonly broker: BrokerContract; readonly facts: ContractFacts }
@@ -18,6 +18,7 @@ export type SelectedBroker = { readonly broker: BrokerContract; readonly facts: 
 /** What {@link selectBroker} goes by. */
 export type SelectionQuery = {
   readonly selector: BrokerSelector
+  readonly nftContract: AddressText
   /** `undefined`: none is configured. */
   readonly registry: AddressText | undefined
   /** The unfinished request, which belongs to this NFT contract, wallet and chain. */
@@ -49,9 +50,10 @@ export async function selectBroker(
   }
   if (selector.kind === 'direct')
     return select({ requestsContract: selector.requestsContract, brokerPubkey: selector.brokerPubkey, brokerId: 0n })
-  if (selector.kind === 'id') return selectById(rpc, deps.requireRegistry(), selector.brokerId, expectUpstream)
+  if (selector.kind === 'id')
+    return selectById(rpc, deps.requireRegistry(), selector.brokerId, query.nftContract, expectUpstream)
   if (remembered !== undefined && selector.region === undefined) return select(remembered)
-  return selectBest(rpc, deps.requireRegistry(), selector.region, query.expectUpstream)
+  return selectBest(rpc, deps.requireRegistry(), selector.region, query)
 }
 
 /** Returns the broker an unfinished request went to. */
@@ -103,13 +105,15 @@ async function selectById(
   rpc: Rpc,
   registry: Address,
   id: bigint,
+  nftContract: Address,
   expectUpstream: Prefix | undefined,
 ): Promise<SelectedBroker> {
   const broker = await readBroker(rpc, registry, id)
-  const [probe] = await probeContracts(rpc, [broker.requestsContract])
-  const check = checkBroker({ broker, probe: probe! })
+  const [candidate] = await readCandidates(rpc, [broker], nftContract)
+  const check = checkBroker(candidate!)
   if (check.ok) return toSelected(check.usable, expectUpstream)
-  if (probe?.ok && probe.facts.owner !== broker.operator)
+  const { probe } = candidate!
+  if (probe.ok && probe.facts.owner !== broker.operator)
     throw untrusted(broker.requestsContract, probe.facts.owner, broker.operator)
   throw unusable(`broker ${id}`, check.problem)
 }
@@ -118,24 +122,29 @@ async function selectBest(
   rpc: Rpc,
   registry: Address,
   region: string | undefined,
-  expectUpstream: Prefix | undefined,
+  { nftContract, expectUpstream }: SelectionQuery,
 ): Promise<SelectedBroker> {
-  const brokers = await readBrokers(rpc, registry)
-  const probes = await probeContracts(
-    rpc,
-    brokers.map(broker => broker.requestsContract),
-  )
-  const choice = chooseBroker(
-    brokers.map((broker, index) => ({ broker, probe: probes[index]! })),
-    region,
-  )
+  const choice = chooseBroker(await readCandidates(rpc, await readBrokers(rpc, registry), nftContract), region)
   if (choice.ok) return toSelected(choice.chosen, expectUpstream)
+  const where = region === undefined ? '' : ` in region ${region}`
+  const why = choice.problems.length === 0 ? '' : `: ${choice.problems.slice(0, 5).join('; ')}`
   throw new BlockHostError({
     code: 'BH_NO_BROKER',
-    message: `No broker of the registry ${registry}${region === undefined ? '' : ` in region ${region}`} takes requests${choice.problems.length === 0 ? '' : `: ${choice.problems.slice(0, 5).join('; ')}`}`,
+    message: `No broker of the registry ${registry}${where} takes requests${why}`,
     hint: 'See `broker-client list-brokers`.',
     fields: { registry, problems: choice.problems },
   })
+}
+
+async function readCandidates(
+  rpc: Rpc,
+  brokers: readonly RegisteredBroker[],
+  nftContract: Address,
+): Promise<readonly Candidate[]> {
+  const contracts = brokers.map(broker => broker.requestsContract)
+  const probes = await probeContracts(rpc, contracts)
+  const live = await readHasLive(rpc, contracts, nftContract)
+  return brokers.map((broker, index) => ({ broker, probe: probes[index]!, hasLive: live[index]! }))
 }
 
 function toSelected({ broker, facts }: UsableBroker, expectUpstream: Prefix | undefined): SelectedBroker {

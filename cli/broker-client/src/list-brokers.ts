@@ -22,7 +22,7 @@ export async function listBrokers(deps: CommandDeps): Promise<CommandResult> {
 type Row = ReturnType<typeof describe>
 
 function describe(broker: RegisteredBroker, probe: ContractProbe) {
-  const check = checkBroker({ broker, probe })
+  const check = checkBroker({ broker, probe, hasLive: false })
   const facts = probe.ok ? probe.facts : undefined
   return {
     id: Number(broker.id),

@@ -84,7 +84,14 @@ async function select(
   if (command.name === 'renew' && intent === undefined && remembered === undefined)
     throw nothingToRenew(deps.globals.configDir)
   const selector: BrokerSelector = command.name === 'request' ? command.broker : { kind: 'any', region: undefined }
-  const query = { selector, registry: registryContract, intent, remembered, expectUpstream: readUpstream(command) }
+  const query = {
+    selector,
+    nftContract: command.nftContract,
+    registry: registryContract,
+    intent,
+    remembered,
+    expectUpstream: readUpstream(command),
+  }
   const needRegistry = () =>
     requireRegistry({ chainId: setting.wallet.chainId, registryContract }, deps.globals.configDir)
   const selected = await persist(deps, { deadlineMs: setting.deadlineMs, pollIntervalMs: command.pollIntervalMs }, () =>

@@ -116,6 +116,21 @@ export async function readChainView(
   }
 }
 
+/**
+ * Says for each contract whether the NFT contract has a live request there, in one round trip; `false` for a contract that does not answer.
+ *
+ * @throws {BlockHostError} those of {@link Rpc}.
+ */
+export async function readHasLive(
+  rpc: Rpc,
+  contracts: readonly Address[],
+  nftContract: Address,
+): Promise<readonly boolean[]> {
+  const data = encodeData(fromAbi(brokerRequestsAbi, 'nftContractToRequestId'), [nftContract])
+  const outcomes = await rpc.batch(contracts.map(contract => callAt(contract, data, 'latest')))
+  return outcomes.map(outcome => (findWord(outcome) ?? 0n) !== 0n)
+}
+
 /** Returns the nonce that a new transaction of the wallet gets, those still waiting to be mined counted. */
 export async function readPendingNonce(rpc: Rpc, wallet: Address): Promise<number> {
   return Number(
