@@ -46,7 +46,14 @@ const limits: Readonly<Record<string, bigint>> = {
   submitResponse: 140_000n,
   submitResponses: 140_000n,
   submitResponsesEach: 120_000n,
+  mint: 250_000n,
 }
+
+/** Bytes of a usual token's connection details: IV, {"hostname":"<IPv6>","port":22,"username":"admin"}, tag. */
+const connectionLength = 108
+
+/** Constructor arguments of AccessCredentialNFT. */
+const nftArguments = ['BlockHost Access', 'BHAC', ''] as const
 
 const snapshotFile = join(import.meta.dirname, 'gas-snapshot.json')
 const secp256k1Generator =
@@ -69,13 +76,12 @@ async function main(argv: readonly string[]): Promise<number> {
 /** Runs every function once, each in the state named beside it. The order is the order of the snapshot. */
 async function measure(chain: Chain): Promise<GasFigures> {
   const [broker, host, other] = [chain.account('broker'), chain.account('host'), chain.account('other')]
-  const nft = await chain.deploy(host, accessCredentialNftAbi, accessCredentialNftBytecode)
-  const otherNft = await chain.deploy(other, accessCredentialNftAbi, accessCredentialNftBytecode)
+  const nft = await chain.deploy(host, accessCredentialNftAbi, accessCredentialNftBytecode, nftArguments)
+  const otherNft = await chain.deploy(other, accessCredentialNftAbi, accessCredentialNftBytecode, nftArguments)
   return {
     ...(await measureRequests(chain, { broker, host, other, nft, otherNft })),
     ...(await measureRegistry(chain, { broker, host, other })),
-    // The first token of the contract and of its holder.
-    mint: await chain.send(host, nft, accessCredentialNftAbi, 'mint', [other.address]),
+    ...(await measureNft(chain, { host, other, nft })),
   }
 }
 
@@ -129,7 +135,7 @@ async function answerTwenty(
   const abi = brokerRequestsAbi
   const ids: bigint[] = []
   for (let id = 3; id < 23; id++) {
-    const nft = await chain.deploy(host, accessCredentialNftAbi, accessCredentialNftBytecode)
+    const nft = await chain.deploy(host, accessCredentialNftAbi, accessCredentialNftBytecode, nftArguments)
     await chain.send(host, contract, abi, 'submitRequest', [nft, bytes(`request ${id}`, requestLength)])
     ids.push(BigInt(id))
   }
@@ -158,11 +164,33 @@ async function measureRegistry(chain: Chain, { broker, host, other }: Cast): Pro
   }
 }
 
+async function measureNft(
+  chain: Chain,
+  { host, other, nft }: { host: PrivateKeyAccount; other: PrivateKeyAccount; nft: Address },
+): Promise<GasFigures> {
+  const send = (from: PrivateKeyAccount, name: string, args: readonly unknown[]): Promise<bigint> =>
+    chain.send(from, nft, accessCredentialNftAbi, name, args)
+  const secret = `libpam-web3:${other.address}:${createHash('sha256').update('nonce').digest('hex').slice(0, 32)}`
+  const credential = (name: string): unknown[] => [bytes(name, connectionLength), secret, name, '', '', 1_800_000_000n]
+  const gas: GasFigures = { setMinter: await send(host, 'setMinter', [other.address]) }
+  // A host's second token, by its minter; the first of its holder.
+  await send(host, 'mint', [host.address, ...credential('blockhost-001')])
+  gas.mint = await send(other, 'mint', [other.address, ...credential('blockhost-002')])
+  const batch = [[other.address], ...credential('blockhost-003').map(value => [value])]
+  gas.mintBatch = await send(other, 'mintBatch', batch)
+  gas.updateUserEncrypted = await send(other, 'updateUserEncrypted', [1n, bytes('new', connectionLength)])
+  gas.updateExpiration = await send(other, 'updateExpiration', [1n, 1_900_000_000n])
+  gas.updateAnimationUrl = await send(host, 'updateAnimationUrl', [1n, 'PGI+'])
+  gas.setDefaultImageUri = await send(host, 'setDefaultImageUri', ['https://example.org/image.svg'])
+  return gas
+}
+
 /** A message for each state-changing function of ours that has no figure. */
 function missingFunctions(figures: GasFigures): string[] {
   // renounceOwnership of BrokerRequests always reverts; of BrokerRegistry it is OpenZeppelin's, as transferOwnership.
-  const exempt = new Set(['renounceOwnership'])
-  const abi: Abi = [...brokerRequestsAbi, ...brokerRegistryAbi]
+  // The other four are OpenZeppelin's ERC-721.
+  const exempt = new Set(['renounceOwnership', 'approve', 'setApprovalForAll', 'transferFrom', 'safeTransferFrom'])
+  const abi: Abi = [...brokerRequestsAbi, ...brokerRegistryAbi, ...accessCredentialNftAbi]
   const names = new Set(
     abi.flatMap(item =>
       item.type === 'function' && item.stateMutability !== 'view' && item.stateMutability !== 'pure' ? [item.name] : [],
@@ -194,7 +222,7 @@ function bytes(seed: string, length: number): Hex {
 type Chain = {
   /** A funded wallet with a key that follows from its name. */
   account(name: string): PrivateKeyAccount
-  deploy(from: PrivateKeyAccount, abi: Abi, bytecode: Hex): Promise<Address>
+  deploy(from: PrivateKeyAccount, abi: Abi, bytecode: Hex, args?: readonly unknown[]): Promise<Address>
   /** Gas of the transaction, from its receipt; throws if it reverts. */
   send(
     from: PrivateKeyAccount,
@@ -231,8 +259,9 @@ function createChain(url: string): Chain {
   }
   return {
     account: name => privateKeyToAccount(toHex(createHash('sha256').update(`gas ${name}`).digest())),
-    async deploy(from, abi, bytecode) {
-      return (await execute({ account: await fund(from), data: encodeDeployData({ abi, bytecode }) })).contractAddress!
+    async deploy(from, abi, bytecode, args = []) {
+      const data = encodeDeployData({ abi, bytecode, args })
+      return (await execute({ account: await fund(from), data })).contractAddress!
     },
     async send(from, to, abi, functionName, args, value = 0n) {
       const data = encodeFunctionData({ abi, functionName, args })

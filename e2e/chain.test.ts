@@ -107,7 +107,11 @@ describe('the snapshot of a requests contract', () => {
     { generation: 2, contract: { abi: brokerRequestsV2Abi, bytecode: brokerRequestsV2Bytecode as Hex } },
     { generation: 3, contract: { abi: brokerRequestsAbi, bytecode: brokerRequestsBytecode as Hex } },
   ] as const
-  const nftContract = { abi: accessCredentialNftAbi, bytecode: accessCredentialNftBytecode as Hex }
+  const nftContract = {
+    abi: accessCredentialNftAbi,
+    bytecode: accessCredentialNftBytecode as Hex,
+    args: ['BlockHost Access', 'BHAC', ''],
+  }
 
   for (const { generation, contract } of generations) {
     it(`of generation ${generation} is read in one round trip, and its digests are ours`, async () => {

@@ -60,7 +60,11 @@ export async function createField(anvil: Pick<Anvil, 'rpc' | 'url' | 'chainId'>,
   const wgKeys = generateKeyPair()
   const registry = await deployContract(rpc, operator, { abi: brokerRegistryAbi, bytecode: brokerRegistryBytecode })
   const requests = await deployContract(rpc, operator, contracts[generation])
-  const nft = await deployContract(rpc, host, { abi: accessCredentialNftAbi, bytecode: accessCredentialNftBytecode })
+  const nft = await deployContract(rpc, host, {
+    abi: accessCredentialNftAbi,
+    bytecode: accessCredentialNftBytecode,
+    args: ['BlockHost Access', 'BHAC', ''],
+  })
   const register = encodeData(fromAbi(brokerRegistryAbi, 'registerBroker'), [
     operator.address,
     requests,

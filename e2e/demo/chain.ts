@@ -61,7 +61,11 @@ function createChain(forward: Forward, rpcUrl: string): DemoChain {
     fund: (wallet, ether) => control.setBalance({ address: wallet, value: ether * 10n ** 18n }),
     deployNft: async ownerKey => {
       const wallet = createWalletClient({ account: privateKeyToAccount(ownerKey), chain: foundry, transport })
-      const hash = await wallet.deployContract({ abi: accessCredentialNftAbi, bytecode: accessCredentialNftBytecode })
+      const hash = await wallet.deployContract({
+        abi: accessCredentialNftAbi,
+        bytecode: accessCredentialNftBytecode,
+        args: ['BlockHost Access', 'BHAC', ''],
+      })
       const { contractAddress } = await reader.waitForTransactionReceipt({ hash })
       if (!contractAddress) throw new Error('the NFT contract was not deployed')
       return contractAddress
