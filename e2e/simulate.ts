@@ -8,10 +8,11 @@ import { type RunOptions, runSeed, type SeedResult } from './simulate/run.ts'
 import { faultKinds } from './simulate/scenario.ts'
 import { renderEvent } from './simulate/world.ts'
 
-const usage = `Usage: npm run simulate -- [--seeds N] [--from N] [--seed S] [--verbose] [--json]
+const usage = `Usage: npm run simulate -- [--seeds N] [--from N] [--seed S] [--first] [--verbose] [--json]
   --seeds N   run N seeds after the kept ones of e2e/simulate/seeds.txt (default 200)
   --from N    the first of them (default 1)
   --seed S    run this one seed
+  --first     stop at the first seed that fails
   --verbose   print the whole trace of each seed
   --json      print the summary as JSON
 `
@@ -23,6 +24,7 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '200' },
     from: { type: 'string', default: '1' },
     seed: { type: 'string' },
+    first: { type: 'boolean', default: false },
     verbose: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
@@ -73,6 +75,7 @@ async function runAll(seeds: readonly string[], options: RunOptions): Promise<nu
     add(sums, result)
     if (values.verbose) process.stdout.write(`${result.trace.map(renderEvent).join('\n')}\n`)
     if (result.violations.length > 0) report(result)
+    if (values.first && sums.failed > 0) break
   }
   printSummary(sums, (performance.now() - startedAt) / 1000)
   return sums.failed === 0 ? 0 : 1
