@@ -523,6 +523,7 @@ async function assertIdle(
   carried: readonly DataplaneLease[],
   after = 'nothing happened',
 ): Promise<void> {
+  await broker.dataplane.close() // waits for what still runs
   broker.spawned.length = 0
   broker.written.length = 0
   assert.deepEqual(await broker.dataplane.reconcile(carried), { changes: [] }, after)
