@@ -5,8 +5,18 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { messageOf } from '@blockhost/kit/errors.ts'
+import { activate } from './activate.ts'
+import { backlog } from './backlog.ts'
+import { burst } from './burst.ts'
+import { ecies } from './ecies.ts'
 import type { BenchContext, BenchGroup, Figure } from './figure.ts'
+import { forward } from './forward.ts'
+import { gas } from './gas.ts'
 import { ipam } from './ipam.ts'
+import { latency } from './latency.ts'
+import { ndp } from './ndp.ts'
+import { programs } from './process.ts'
+import { restore } from './restore.ts'
 import { missedKeys, renderTable } from './table.ts'
 
 const usage = `usage: npm run bench -- [keyPrefix] [--json] [--strict]
@@ -21,8 +31,20 @@ build/bench.json stay as they were.
 
 Exits 0 when everything was measured, 1 when something could not be, 2 for a wrong command line.`
 
-/** In the order of the table; those that need quiet come first. */
-const groups: readonly BenchGroup[] = [ipam]
+/** In the order of the table. One after the other: each has the machine to itself. */
+const groups: readonly BenchGroup[] = [
+  ipam,
+  activate,
+  restore,
+  forward,
+  ndp,
+  backlog,
+  latency,
+  burst,
+  ecies,
+  programs,
+  gas,
+]
 
 const buildFolder = join(import.meta.dirname, '..', 'build')
 const resultFile = join(buildFolder, 'bench.json')
@@ -89,10 +111,13 @@ async function runGroup(group: BenchGroup): Promise<Record<string, Figure>> {
   mkdirSync(buildFolder, { recursive: true })
   const folder = mkdtempSync(join(buildFolder, 'bench-'))
   const context: BenchContext = { folder, note: text => tell(`${nameOf(group)}: ${text}`) }
+  const clear = () => rmSync(folder, { recursive: true, force: true })
+  process.once('exit', clear) // Ctrl-C; what runs in a machine ends with this process
   try {
     return await group.run(context)
   } finally {
-    rmSync(folder, { recursive: true, force: true })
+    process.removeListener('exit', clear)
+    clear()
   }
 }
 
@@ -122,4 +147,8 @@ function readResult(): Record<string, Figure> {
   }
 }
 
-if (import.meta.main) process.exitCode = await main(process.argv.slice(2))
+if (import.meta.main) {
+  process.once('SIGINT', () => process.exit(130))
+  process.once('SIGTERM', () => process.exit(143))
+  process.exitCode = await main(process.argv.slice(2))
+}
