@@ -1,5 +1,5 @@
 // Exits 0 when node_modules holds exactly what package-lock.json names for this machine, whoever put it there
-// (`npm install` while working, say). Plain JavaScript: an older Node runs it, before Node 26 is there.
+// (`npm install` while working, say).
 import { readFileSync } from 'node:fs'
 
 const read = path => JSON.parse(readFileSync(path, 'utf8')).packages

