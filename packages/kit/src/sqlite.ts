@@ -43,7 +43,7 @@ export function transaction<T>(db: DatabaseSync, work: () => T): T {
 }
 
 function migrate(db: DatabaseSync, path: string, migrations: readonly Migration[]): void {
-  const version = Number(db.prepare('PRAGMA user_version').get()?.user_version ?? 0)
+  const version = readVersion(db)
   if (version > migrations.length)
     throw new BlockHostError({
       code: 'BH_DATABASE_TOO_NEW',
@@ -54,8 +54,13 @@ function migrate(db: DatabaseSync, path: string, migrations: readonly Migration[
   for (const [index, migration] of migrations.entries()) {
     if (index < version) continue
     transaction(db, () => {
+      if (readVersion(db) > index) return // another process that opened it just now was faster
       migration(db)
       db.exec(`PRAGMA user_version = ${index + 1}`)
     })
   }
+}
+
+function readVersion(db: DatabaseSync): number {
+  return Number(db.prepare('PRAGMA user_version').get()?.user_version ?? 0)
 }

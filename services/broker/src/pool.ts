@@ -1,5 +1,6 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { BlockHostError, exitCodes } from '@blockhost/kit/errors.ts'
+import { createFreeRanges } from '@blockhost/kit/free-ranges.ts'
 import { capacity, formatPrefix, type Prefix, parsePrefix, subPrefix } from '@blockhost/net/prefix.ts'
 
 /** The space that a broker leases from: equal sub-prefixes of one upstream prefix, numbered; 0 is the broker's own. */
@@ -61,26 +62,12 @@ export function createFreeSpace(db: DatabaseSync): FreeSpace {
     'SELECT prefix_index, available_at FROM resting WHERE nft_contract = ? ORDER BY freed_at DESC LIMIT 1',
   )
   const wake = db.prepare('DELETE FROM resting WHERE prefix_index = ?')
-  const lowest = db.prepare('SELECT first, last FROM free_ranges ORDER BY first LIMIT 1')
-  const shrink = db.prepare('UPDATE free_ranges SET first = first + 1 WHERE first = ?')
-  const drop = db.prepare('DELETE FROM free_ranges WHERE first = ?')
-  const add = db.prepare('INSERT INTO free_ranges (first, last) VALUES (?, ?)')
-  const below = db.prepare('SELECT first, last FROM free_ranges WHERE first < ? ORDER BY first DESC LIMIT 1')
-  const grow = db.prepare('UPDATE free_ranges SET last = ? WHERE first = ?')
-  const exact = db.prepare('SELECT last FROM free_ranges WHERE first = ?')
+  const ranges = createFreeRanges(db, 'free_ranges')
   const insertResting = db.prepare(
     'INSERT INTO resting (prefix_index, nft_contract, freed_at, available_at) VALUES (?, ?, ?, ?)',
   )
   const ripe = db.prepare('SELECT prefix_index FROM resting WHERE available_at <= ? ORDER BY available_at LIMIT ?')
 
-  const giveBack = (index: number): void => {
-    const before = below.get(index) as { first: number; last: number } | undefined
-    const after = exact.get(index + 1) as { last: number } | undefined
-    const last = after?.last ?? index
-    if (after !== undefined) drop.run(index + 1)
-    if (before?.last === index - 1) grow.run(last, before.first)
-    else add.run(index, last)
-  }
   return {
     take(nftContract) {
       const kept = ofNft.get(nftContract) as { prefix_index: number } | undefined
@@ -88,20 +75,16 @@ export function createFreeSpace(db: DatabaseSync): FreeSpace {
         wake.run(kept.prefix_index)
         return kept.prefix_index
       }
-      const range = lowest.get() as { first: number; last: number } | undefined
-      if (range === undefined) return undefined
-      if (range.first === range.last) drop.run(range.first)
-      else shrink.run(range.first)
-      return range.first
+      return ranges.take()
     },
     restsUntil: nftContract => (ofNft.get(nftContract) as { available_at: number } | undefined)?.available_at,
     rest: (index, nftContract, times) => void insertResting.run(index, nftContract, times.freedAt, times.availableAt),
-    giveBack,
+    giveBack: ranges.giveBack,
     collect(now, limit = 1000) {
       const rows = ripe.all(now, limit) as { prefix_index: number }[]
       for (const row of rows) {
         wake.run(row.prefix_index)
-        giveBack(row.prefix_index)
+        ranges.giveBack(row.prefix_index)
       }
       return rows.length
     },
