@@ -428,9 +428,10 @@ function notOwner(contract: string, owner: Address, operator: Address): BlockHos
   })
 }
 
-/** Whether a request that was decided on is decided on again; `released` is over for good unless a reorg took the release away. */
-function canComeBack({ state }: RequestRow, view: RequestView): boolean {
+/** Whether a request that was decided on is decided on again: a reorg brought it back, or its answer after it was given up. */
+function canComeBack({ state, publicKey }: RequestRow, view: RequestView): boolean {
   if (state === 'released') return view.status === requestStatus.pending && view.mapped
+  if (state === 'refused') return view.status === requestStatus.approved && view.mapped && publicKey !== undefined
   return state === 'dropped' || state === 'superseded'
 }
 

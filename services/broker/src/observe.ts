@@ -60,6 +60,9 @@ export function observe(
       return { kind: isNewer && isWaiting(view) && !isUnderWay(transaction) ? 'revived' : 'same' }
     case 'superseded':
       return { kind: isNewer && (isWaiting(view) || isHeld(view)) ? 'revived' : 'same' }
+    case 'refused':
+      // Given up after its answer had failed too often: the last one counts after all.
+      return { kind: isNewer && row.publicKey !== undefined && isHeld(view) ? 'revived' : 'same' }
     default:
       return { kind: 'same' }
   }
