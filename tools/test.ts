@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import { existsSync, globSync, readFileSync, rmSync } from 'node:fs'
 import { parseArgs } from 'node:util'
+import { foundryProgram } from '../contracts/foundry.ts'
 
 type Counts = { passed: number; failed: number; skipped: number }
 
@@ -53,7 +54,7 @@ function stages(): readonly Stage[] {
       name: 'forge',
       what: 'contracts: unit, fuzz, invariants',
       cwd: 'contracts',
-      argv: [`../${bin('forge')}`, 'test'],
+      argv: [foundryProgram('forge'), 'test'],
       count: ofForge,
       check: true,
     },

@@ -1,6 +1,6 @@
-import { fileURLToPath } from 'node:url'
 import { accessCredentialNftAbi, accessCredentialNftBytecode } from '@blockhost/contracts/abi/access-credential-nft.ts'
 import { brokerRequestsAbi } from '@blockhost/contracts/abi/broker-requests.ts'
+import { findAnvil } from '@blockhost/testkit/anvil.ts'
 import { type Lab, labAddresses } from '@blockhost/testkit/lab.ts'
 import type { Forward } from '@blockhost/testkit/machine.ts'
 import {
@@ -41,12 +41,12 @@ const statuses = ['pending', 'approved', 'rejected', 'expired'] as const
 
 /** Starts the chain on the lab's internet server. */
 export async function startChain(lab: Lab): Promise<DemoChain> {
-  const anvil = fileURLToPath(new URL('../../node_modules/.bin/anvil', import.meta.url))
   const address = labAddresses.internet.ipv4
-  const node = await lab.internet.spawn([anvil, '--host', address, '--port', `${port}`, '--block-time', '1'])
-  await eventually('anvil to listen', () =>
-    node.lastLines().some(line => line.startsWith('Listening')) ? true : undefined,
-  )
+  const node = await lab.internet.spawn([findAnvil(), '--host', address, '--port', `${port}`, '--block-time', '1'])
+  await eventually('anvil to listen', () => {
+    if (node.lastLines().some(line => line.startsWith('Listening'))) return true
+    throw new Error(node.lastLines().at(-1) ?? 'it said nothing')
+  })
   const forward = await lab.internet.forward(port, address)
   return createChain(forward, `http://${address}:${port}`)
 }
