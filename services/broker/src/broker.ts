@@ -79,6 +79,7 @@ export function createBroker(initial: BrokerConfig, deps: BrokerDeps): Broker {
   const { store, dataplane, clock, log } = deps
   let config = initial
   const tunnels = createTunnelWatch(deps)
+  let tunnelsCheckedAt = Number.NEGATIVE_INFINITY
   const followers = deps.onchain === undefined ? [] : createFollowers(config, deps, deps.onchain)
   const counters = { unused: 0, repairs: 0 }
   const chainState: ChainState = { problems: new Map(), lastPollAt: undefined, head: undefined, balanceWei: undefined }
@@ -89,7 +90,11 @@ export function createBroker(initial: BrokerConfig, deps: BrokerDeps): Broker {
     let more = false
     for (const follower of followers) more = (await followOne(follower)) || more
     if (deps.onchain !== undefined) await attempt(chainState, 'the outbox could not be worked', () => sendOutbox())
-    await attempt(network, 'the tunnels could not be checked', checkTunnels)
+    // A process and a look at every waiting lease: not for each page of a backlog.
+    if (!more || clock.monotonic() - tunnelsCheckedAt >= tunnelCheckMs) {
+      tunnelsCheckedAt = clock.monotonic()
+      await attempt(network, 'the tunnels could not be checked', checkTunnels)
+    }
     return { more, busy: isBusy(), chainError: firstOf(chainState), dataplaneError: firstOf(network) }
   }
 
@@ -292,6 +297,8 @@ type ChainState = {
 }
 
 const hourMs = 3_600_000
+/** How long a check of the tunnels may be put off while a backlog is read. */
+const tunnelCheckMs = 2_000
 const changeFailed = 'the network could not be changed'
 
 function firstOf(part: { problems: ReadonlyMap<string, unknown> }): unknown {

@@ -74,6 +74,8 @@ export type Follower = {
 // The lens answers at most 24,576 bytes: about 28 requests of usual size, less what the watched ones take.
 const pageSize = 40
 const watchSize = 40
+/** While new requests wait, they get the room. */
+const watchSizeBehind = 10
 const minSweepSize = 10
 
 /**
@@ -98,6 +100,7 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
   const recent = { afterId: 0n }
   const sweep = { afterLease: 0 }
   let head = store.requests.lastBlock(contract)
+  let isBehind = false
   let generation: 1 | 2 | 3 | undefined
 
   async function poll(rules: FollowRules): Promise<FollowResult | undefined> {
@@ -129,6 +132,7 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     // What was not committed was not seen. A page that was not read, not committed or not of a newer block is read again.
     if (snapshot.blockNumber > head) sweep.afterLease = sweptTo
     head = snapshot.blockNumber
+    isBehind = result.more
     return { snapshot, ...result }
   }
 
@@ -137,10 +141,11 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
   /** Requests that may change by themselves, and as far as there is room those behind the next leases. */
   function chooseWatched(rules: FollowRules): { watched: RequestRow[]; sweptTo: number } {
     const since = head - BigInt(rules.reorgDepth)
-    const rows = store.requests.watched(contract, since, recent.afterId, watchSize)
-    recent.afterId = rows.length < watchSize ? 0n : rows.at(-1)!.id
+    const size = isBehind ? watchSizeBehind : watchSize
+    const rows = store.requests.watched(contract, since, recent.afterId, size)
+    recent.afterId = rows.length < size ? 0n : rows.at(-1)!.id
     const known = new Set(rows.map(row => `${row.id}:${row.digest}`))
-    const { swept, sweptTo } = sweepPage(minSweepSize + watchSize - rows.length)
+    const { swept, sweptTo } = sweepPage(minSweepSize + size - rows.length)
     return { watched: [...rows, ...swept.filter(row => !known.has(`${row.id}:${row.digest}`))], sweptTo }
   }
 
