@@ -29,8 +29,10 @@ import {
 import { privateKeyToAccount } from 'viem/accounts'
 import { foundry } from 'viem/chains'
 import { accessCredentialNftAbi, accessCredentialNftBytecode } from './abi/access-credential-nft.ts'
+import { blockhostSubscriptionsAbi, blockhostSubscriptionsBytecode } from './abi/blockhost-subscriptions.ts'
 import { brokerRegistryAbi, brokerRegistryBytecode } from './abi/broker-registry.ts'
 import { brokerRequestsAbi, brokerRequestsBytecode } from './abi/broker-requests.ts'
+import { testTokenAbi, testTokenBytecode } from './abi/test-token.ts'
 import { foundryProgram } from './foundry.ts'
 
 /** Gas by function name. `submitResponsesEach` is a twentieth of one transaction with twenty answers. */
@@ -47,10 +49,15 @@ const limits: Readonly<Record<string, bigint>> = {
   submitResponses: 140_000n,
   submitResponsesEach: 120_000n,
   mint: 250_000n,
+  buySubscription: 150_000n,
+  extendSubscription: 100_000n,
 }
 
 /** Bytes of a usual token's connection details: IV, {"hostname":"<IPv6>","port":22,"username":"admin"}, tag. */
 const connectionLength = 108
+
+/** Bytes of what a buyer writes to the host: ECIES of {"v":1,"signature":"<65 bytes>","publicSecret":"libpam-web3:..."}. */
+const purchaseLength = 360
 
 /** Constructor arguments of AccessCredentialNFT. */
 const nftArguments = ['BlockHost Access', 'BHAC', ''] as const
@@ -82,6 +89,7 @@ async function measure(chain: Chain): Promise<GasFigures> {
     ...(await measureRequests(chain, { broker, host, other, nft, otherNft })),
     ...(await measureRegistry(chain, { broker, host, other })),
     ...(await measureNft(chain, { host, other, nft })),
+    ...(await measureSubscriptions(chain, host, other)),
   }
 }
 
@@ -185,12 +193,85 @@ async function measureNft(
   return gas
 }
 
+async function measureSubscriptions(
+  chain: Chain,
+  host: PrivateKeyAccount,
+  buyer: PrivateKeyAccount,
+): Promise<GasFigures> {
+  const abi = blockhostSubscriptionsAbi
+  const contract = await chain.deploy(host, abi, blockhostSubscriptionsBytecode)
+  const stable = await deployToken(chain, buyer, ['USD Coin', 'USDC', 6], contract)
+  const token = await deployToken(chain, buyer, ['Token', 'TOK', 18], contract)
+  const pair = await deployPair(chain, buyer, { [token]: 50n * 10n ** 18n, [stable]: 100_000n * 10n ** 6n })
+  const send = (from: PrivateKeyAccount, name: string, args: readonly unknown[]): Promise<bigint> =>
+    chain.send(from, contract, abi, name, args)
+  const blob = (name: string): Hex => bytes(name, purchaseLength)
+
+  const gas: GasFigures = { createPlan: await send(host, 'createPlan', ['Basic', 1000n]) }
+  gas.setPrimaryStablecoin = await send(host, 'setPrimaryStablecoin', [stable])
+  gas.addPaymentMethod = await send(host, 'addPaymentMethod', [token, pair, stable])
+  // The first of its buyer, and the first payment in this token; then one that is neither.
+  gas.buySubscriptionFirst = await send(buyer, 'buySubscription', [1n, 30n, 1n, blob('1')])
+  gas.buySubscription = await send(buyer, 'buySubscription', [1n, 30n, 1n, blob('2')])
+  gas.buySubscriptionWithMax = await send(buyer, 'buySubscriptionWithMax', [1n, 30n, 1n, 10n ** 9n, blob('3')])
+  gas.extendSubscription = await send(buyer, 'extendSubscription', [1n, 30n, 1n])
+  gas.extendSubscriptionWithMax = await send(buyer, 'extendSubscriptionWithMax', [1n, 30n, 1n, 10n ** 9n])
+  await chain.wait(3600)
+  gas.updatePrice = await send(buyer, 'updatePrice', [2n])
+  await send(buyer, 'buySubscription', [1n, 30n, 2n, blob('4')])
+  // Priced by a pair: with nothing to remember, and beginning another period of the average.
+  gas.buySubscriptionWithToken = await send(buyer, 'buySubscription', [1n, 30n, 2n, blob('5')])
+  await chain.wait(3600)
+  gas.buySubscriptionWithTokenAndUpdate = await send(buyer, 'buySubscription', [1n, 30n, 2n, blob('6')])
+  gas.cancelSubscription = await send(host, 'cancelSubscription', [1n])
+  gas.updatePlan = await send(host, 'updatePlan', [1n, 'Basic', 2000n, true])
+  gas.setPlanRenewable = await send(host, 'setPlanRenewable', [1n, false])
+  gas.setPurchasesPaused = await send(host, 'setPurchasesPaused', [true])
+  gas.updatePaymentMethod = await send(host, 'updatePaymentMethod', [2n, false])
+  gas.withdrawFunds = await send(host, 'withdrawFunds', [stable, host.address])
+  gas.setSlippageBps = await send(host, 'setSlippageBps', [200n])
+  gas.setMinLiquidity = await send(host, 'setMinLiquidity', [1n])
+  return gas
+}
+
+/** An ERC-20 that `buyer` has plenty of, for `spender` to take. */
+async function deployToken(
+  chain: Chain,
+  buyer: PrivateKeyAccount,
+  args: readonly [string, string, number],
+  spender: Address,
+): Promise<Address> {
+  const token = await chain.deploy(buyer, testTokenAbi, testTokenBytecode, args)
+  await chain.send(buyer, token, testTokenAbi, 'mint', [buyer.address, 10n ** 30n])
+  await chain.send(buyer, token, testTokenAbi, 'approve', [spender, 2n ** 256n - 1n])
+  return token
+}
+
+/** The Uniswap v2 pair, from npm, of two tokens of which `from` has enough. */
+async function deployPair(
+  chain: Chain,
+  from: PrivateKeyAccount,
+  reserves: Readonly<Record<Address, bigint>>,
+): Promise<Address> {
+  const artifact = (name: string): { abi: Abi; bytecode: string } =>
+    JSON.parse(readFileSync(join(import.meta.dirname, `lib/uniswap/v2-core/build/${name}.json`), 'utf8'))
+  const factory = artifact('UniswapV2Factory')
+  const tokens = Object.keys(reserves)
+  const at = await chain.deploy(from, factory.abi, `0x${factory.bytecode}`, [from.address])
+  await chain.send(from, at, factory.abi, 'createPair', tokens)
+  const pair = (await chain.read(at, factory.abi, 'getPair', tokens)) as Address
+  for (const [token, amount] of Object.entries(reserves))
+    await chain.send(from, token as Address, testTokenAbi, 'transfer', [pair, amount])
+  await chain.send(from, pair, artifact('UniswapV2Pair').abi, 'mint', [from.address])
+  return pair
+}
+
 /** A message for each state-changing function of ours that has no figure. */
 function missingFunctions(figures: GasFigures): string[] {
   // renounceOwnership of BrokerRequests always reverts; of BrokerRegistry it is OpenZeppelin's, as transferOwnership.
   // The other four are OpenZeppelin's ERC-721.
   const exempt = new Set(['renounceOwnership', 'approve', 'setApprovalForAll', 'transferFrom', 'safeTransferFrom'])
-  const abi: Abi = [...brokerRequestsAbi, ...brokerRegistryAbi, ...accessCredentialNftAbi]
+  const abi: Abi = [...brokerRequestsAbi, ...brokerRegistryAbi, ...accessCredentialNftAbi, ...blockhostSubscriptionsAbi]
   const names = new Set(
     abi.flatMap(item =>
       item.type === 'function' && item.stateMutability !== 'view' && item.stateMutability !== 'pure' ? [item.name] : [],
