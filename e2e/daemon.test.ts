@@ -33,6 +33,9 @@ describe('blockhost-broker, as an operator runs it', needsRoot, () => {
     assert.equal(first.transactions.length, 4)
     const second = JSON.parse((await world.run(...world.deployArguments)).out)
     assert.deepEqual(second, { ...first, transactions: [] })
+    await world.machine.exec('sh', ['-c', 'rm /etc/blockhost-broker/operator.key.deploy-*'])
+    const contracts = ['--registry', first.registry_contract, '--requests', first.requests_contract]
+    assert.deepEqual(JSON.parse((await world.run(...world.deployArguments, ...contracts)).out), second)
     assert.equal(JSON.parse((await world.run('keygen', '--json')).out).operator, keys.operator)
     world.requests = first.requests_contract
     await world.machine.exec('sed', ['-i', 's/^#poll_interval_ms = 5000/poll_interval_ms = 1000/', config])

@@ -37,10 +37,11 @@ test('argv: deploy, with everything and with the least', () => {
     capacity: undefined,
     requestFeeWei: undefined,
     registry: undefined,
+    requests: undefined,
     writeConfig: false,
   }
   assert.deepEqual(parse('deploy --rpc-url http://a --chain-id 1'), { ...least, ...keys, ...rest })
-  const all = `--operator-key /o --ecies-key /e --region eu --capacity 5 --request-fee-wei 7 --registry ${registry} --write-config`
+  const all = `--operator-key /o --ecies-key /e --region eu --capacity 5 --request-fee-wei 7 --registry ${registry} --requests ${registry} --write-config`
   assert.deepEqual(parse(`deploy-contracts --rpc-url http://a --rpc-url http://b --chain-id 1 --json ${all}`), {
     ...least,
     json: true,
@@ -51,6 +52,7 @@ test('argv: deploy, with everything and with the least', () => {
     capacity: 5n,
     requestFeeWei: 7n,
     registry,
+    requests: registry,
     writeConfig: true,
   })
 })

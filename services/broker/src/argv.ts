@@ -36,6 +36,7 @@ export type DeployArguments = {
   readonly capacity: bigint | undefined
   readonly requestFeeWei: bigint | undefined
   readonly registry: `0x${string}` | undefined
+  readonly requests: `0x${string}` | undefined
   readonly writeConfig: boolean
 }
 
@@ -73,6 +74,7 @@ deploy:
       --capacity N             Leases accepted at a time; 0 = any number
       --request-fee-wei N      What a request costs its sender
       --registry ADDRESS       Use this registry instead of deploying one
+      --requests ADDRESS       Use this requests contract of yours instead of deploying one
       --write-config           Put the result into the configuration file
 
 Exit codes: 0 done, 1 failed, 2 usage, 75 try again, 78 correct the configuration.`
@@ -94,6 +96,7 @@ const ofDeploy = {
   capacity: { type: 'string' },
   'request-fee-wei': { type: 'string' },
   registry: { type: 'string' },
+  requests: { type: 'string' },
   'write-config': { type: 'boolean' },
 } as const
 
@@ -190,6 +193,7 @@ function deployArguments(values: Values): DeployArguments {
     capacity: maybeWholeNumber(values, 'capacity'),
     requestFeeWei: maybeWholeNumber(values, 'request-fee-wei'),
     registry: address(values, 'registry'),
+    requests: address(values, 'requests'),
     writeConfig: values['write-config'] === true,
   }
 }

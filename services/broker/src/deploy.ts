@@ -34,6 +34,8 @@ export type DeployOptions = {
   readonly requestFeeWei: bigint | undefined
   /** A registry that exists; otherwise one is deployed. */
   readonly registry: Address | undefined
+  /** A requests contract of the operator that exists; otherwise one is deployed. */
+  readonly requests: Address | undefined
 }
 
 /** What {@link deploy} needs from outside. */
@@ -92,7 +94,7 @@ export async function deploy(options: DeployOptions, deps: DeployDeps): Promise<
   const created = await run(creations)
   const addressAt = (key: string) => checksum(journal.outbox.find(key)!.contractAddress!)
   const registry = options.registry ?? addressAt('registry')
-  const requests = addressAt('requests')
+  const requests = checksum(options.requests ?? addressAt('requests'))
   await refuseIfAbsent(rpc, [registry, requests], journalPath(options))
 
   const wanted = { ...options, registry, requests, operator, encryptionPubkey }
@@ -214,11 +216,11 @@ function openJournal(path: string, port: TransactionPort, deps: DeployDeps) {
   return { outbox, [Symbol.dispose]: () => db.close() }
 }
 
-function creationsOf({ registry }: DeployOptions): OutboxIntent[] {
+function creationsOf({ registry, requests }: DeployOptions): OutboxIntent[] {
   const create = (key: string, data: Hex, note: string) => ({ key, to: undefined, data, note })
   return [
     ...(registry === undefined ? [create('registry', brokerRegistryBytecode, 'deploy BrokerRegistry')] : []),
-    create('requests', brokerRequestsBytecode, 'deploy BrokerRequests'),
+    ...(requests === undefined ? [create('requests', brokerRequestsBytecode, 'deploy BrokerRequests')] : []),
   ]
 }
 
