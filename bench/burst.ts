@@ -57,7 +57,7 @@ const hostCount = 1_000
 
 async function measure({ folder }: { folder: string }): Promise<Measured> {
   await using stage = await startStage({ folder: join(folder, 'burst'), blockTimeSeconds: 1 })
-  await using daemon = await stage.startDaemon({ pollIntervalMs: 1_000 })
+  await using daemon = await stage.startDaemon({ pollIntervalMs: 1_000, rpcUrl: stage.anvil.url })
   await daemon.healthy()
   const hosts = await stage.makeHosts(hostCount)
   await stage.submit(hosts)

@@ -29,6 +29,7 @@ export function newLease(id: bigint): LeaseInput {
  */
 export function fillStore(store: Store, count: number): void {
   const { db } = store
+  const { cache_size: cacheSize } = db.prepare('PRAGMA cache_size').get() as { cache_size: number }
   db.exec('PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -2000000')
   store.transaction(() => {
     const indexes = db
@@ -39,7 +40,7 @@ export function fillStore(store: Store, count: number): void {
     for (const { sql } of indexes) db.exec(sql)
     db.prepare('UPDATE free_ranges SET first = ?').run(count + 1)
   })
-  db.exec('PRAGMA cache_size = -2000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL')
+  db.exec(`PRAGMA cache_size = ${cacheSize}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL`)
   flushToDisk(db.location()!)
 }
 

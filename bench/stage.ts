@@ -56,7 +56,12 @@ export type Stage = AsyncDisposable & {
 }
 
 /** Settings of the daemon that differ from the defaults; keys as in `config.toml`. */
-export type DaemonSettings = { readonly pollIntervalMs?: number; readonly databasePath?: string }
+export type DaemonSettings = {
+  readonly pollIntervalMs?: number
+  readonly databasePath?: string
+  /** Default: the proxy's. The chain's own where this process has other work, which would delay what passes the proxy. */
+  readonly rpcUrl?: string
+}
 
 /** A running daemon. Disposing of it takes the network down too. */
 export type Daemon = AsyncDisposable & {
