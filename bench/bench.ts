@@ -85,7 +85,8 @@ function parseOptions(argv: readonly string[]): Options | undefined {
   }
 }
 
-function allKeys(): string[] {
+/** Returns the key of every figure, in the order of the table. */
+export function allKeys(): string[] {
   return groups.flatMap(group => group.keys)
 }
 

@@ -86,7 +86,7 @@ async function batch(exec: Machine['exec'], lines: readonly string[]): Promise<v
   await exec('ip', ['-batch', '-'], { input: `${lines.join('\n')}\n`, timeoutMs: 60_000 })
 }
 
-const rounds = 7
+const rounds = 9
 const packetsEach = 240_000
 
 /** The three take turns, so that a busy moment of the machine hits all. */
