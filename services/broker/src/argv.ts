@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util'
-import { toAddress } from './config-field.ts'
+import { toAddress } from './address.ts'
 
 /** What a command line asks for. */
 export type Command =

@@ -1,7 +1,6 @@
 /** How one value of a configuration file is checked: every message says what was found and what was expected. */
 import { isAbsolute, normalize } from 'node:path'
 import { isInterfaceName } from '@blockhost/net/link.ts'
-import { checksum, validate } from 'ox/Address'
 import { z } from 'zod'
 
 /** A key's schema: takes the raw TOML value (or its absence) and gives a `T`. */
@@ -116,12 +115,6 @@ export function amount(unit: string, decimals: number): Field<bigint | undefined
     if (match === null || (match[2] ?? '').length > decimals) return undefined
     return BigInt(match[1]! + (match[2] ?? '').padEnd(decimals, '0'))
   })
-}
-
-/** Reads an Ethereum address: `0x` and 40 digits; mixed case must carry the right EIP-55 checksum. Returns it checksummed. */
-export function toAddress(text: string): `0x${string}` | undefined {
-  if (!validate(text, { strict: text !== text.toLowerCase() })) return undefined
-  return checksum(text)
 }
 
 /** Reads a 32-byte hash: `0x` and 64 digits. Returns it in lower case. */

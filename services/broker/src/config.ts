@@ -14,6 +14,7 @@ import {
   subPrefix,
 } from '@blockhost/net/prefix.ts'
 import { z } from 'zod'
+import { toAddress } from './address.ts'
 import {
   absolutePath,
   amount,
@@ -29,7 +30,6 @@ import {
   oneOf,
   parsed,
   rpcUrls,
-  toAddress,
   toHash,
 } from './config-field.ts'
 import { checkConfigFiles } from './config-file.ts'
