@@ -141,7 +141,7 @@ contract BlockhostSubscriptionsPriceTest is SubscriptionsFixture, UniswapV2 {
         _subs.setMinLiquidity(0);
         vm.stopPrank();
         vm.prank(address(_pair));
-        _token.transfer(_stranger, 50e18);
+        vm.assertTrue(_token.transfer(_stranger, 50e18), "emptied");
         _pair.sync();
         vm.expectRevert(insufficient);
         _subs.calculatePayment(1, 1, 2);
