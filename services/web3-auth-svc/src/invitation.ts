@@ -1,0 +1,49 @@
+/** What SSH shows to whoever wants to sign in. Pure. */
+import { isIPv6 } from 'node:net'
+import type { Challenge } from './challenges.ts'
+
+/** Where people sign. */
+export type SigningPlace =
+  /** Our own page takes the signature over. */
+  | { readonly kind: 'page'; readonly url: string; readonly fingerprint: string }
+  /** A page of the operator's; the signature is pasted. */
+  | { readonly kind: 'elsewhere'; readonly url: string }
+  | { readonly kind: 'none' }
+
+/** Renders the text and the question after it. Lines and names are those of earlier generations; tools read them. */
+export function renderInvitation(
+  challenge: Challenge,
+  machineId: string,
+  place: SigningPlace,
+): { readonly text: string; readonly prompt: string } {
+  const lines = ['', '=== Web3 Authentication ===', `Code: ${challenge.code}`, `Machine: ${machineId}`]
+  if (place.kind === 'page')
+    lines.push(`Sign at: ${place.url}/?session=${challenge.session}`, `Certificate SHA-256: ${place.fingerprint}`)
+  if (place.kind === 'elsewhere') lines.push(`Sign at: ${place.url}`)
+  lines.push(`Or sign this text with your wallet: ${challenge.text}`, '')
+  const prompt =
+    place.kind === 'page'
+      ? 'Press Enter after signing in the browser, or paste the signature: '
+      : 'Paste the signature: '
+  return { text: lines.join('\n'), prompt }
+}
+
+/** A network interface's address, as `os.networkInterfaces` gives it. */
+export type LocalAddress = { readonly address: string; readonly internal: boolean }
+
+/** Returns the addresses other machines may know this one by: IPv6 first, without loopback and link-local ones. */
+export function publicAddresses(addresses: readonly LocalAddress[]): readonly string[] {
+  const usable = addresses.filter(({ address, internal }) => !internal && !/^(fe80|169\.254\.)/i.test(address))
+  const ordered = [
+    ...usable.filter(({ address }) => isIPv6(address)),
+    ...usable.filter(({ address }) => !isIPv6(address)),
+  ]
+  return [...new Set(ordered.map(({ address }) => address))]
+}
+
+/** Returns the page's address: the configured one, else that of the machine's first public address. */
+export function pageUrl(configured: string | undefined, addresses: readonly string[], port: number): string {
+  if (configured !== undefined) return configured
+  const host = addresses[0] ?? 'localhost'
+  return `https://${isIPv6(host) ? `[${host}]` : host}:${port}`
+}
