@@ -1,0 +1,153 @@
+/** `build-template`: makes the image that VMs start from, or finds the one that was made of the same parts. */
+import { createHash } from 'node:crypto'
+import {
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { type Clock, systemClock } from '@blockhost/kit/clock.ts'
+import { BlockHostError, describeError, toExitCode } from '@blockhost/kit/errors.ts'
+import { createExec, type Exec } from '@blockhost/kit/exec.ts'
+import { writeFileAtomic } from '@blockhost/kit/files.ts'
+import { buildDisk } from './template/disk.ts'
+import { buildInitrd, kernelRelease } from './template/initrd.ts'
+import { gatherRecipe, type Recipe } from './template/recipe.ts'
+import { buildRootfs } from './template/rootfs.ts'
+
+/** A finished template. Its files are never written again: overlays lie on them. */
+export type Template = {
+  /** First 16 hex digits of the disk's SHA-256; also the name of the three files. */
+  readonly id: string
+  /** `<id>.qcow2`, an ext4 file system without partitions. */
+  readonly disk: string
+  /** Kernel and first file system to boot it with: `<id>.vmlinuz`, `<id>.initrd`. */
+  readonly kernel: string
+  readonly initrd: string
+  readonly kernelRelease: string
+  readonly sha256: string
+  readonly bytes: number
+  /** How long it took to make. */
+  readonly buildSeconds: number
+}
+
+/** What {@link buildTemplate} needs. */
+export type BuildOptions = {
+  /** The workspace. */
+  readonly root: string
+  /** Where templates lie, e.g. /var/lib/blockhost/templates. */
+  readonly folder: string
+  readonly exec: Exec
+  readonly clock: Clock
+}
+
+/**
+ * Returns the template of the current recipe, made if there is none. Needs root to make one (two minutes), nothing to find one (a second).
+ *
+ * @throws {BlockHostError} `BH_TEMPLATE_BUSY` (retryable) when another process is making it.
+ */
+export async function buildTemplate(options: BuildOptions): Promise<Template & { readonly cached: boolean }> {
+  const recipe = await gatherRecipe(options)
+  const note = join(options.folder, `recipe-${recipe.key.slice(0, 16)}.json`)
+  const known = findTemplate(note)
+  if (known !== undefined) return { ...known, cached: true }
+  mkdirSync(options.folder, { recursive: true, mode: 0o755 })
+  const work = join(options.folder, `.work-${recipe.key.slice(0, 16)}`)
+  claim(work)
+  try {
+    const template = await make(recipe, work, options)
+    writeFileAtomic(note, `${JSON.stringify(template, undefined, 2)}\n`, { mode: 0o644 })
+    return { ...template, cached: false }
+  } finally {
+    rmSync(work, { recursive: true, force: true })
+  }
+}
+
+function findTemplate(note: string): Template | undefined {
+  if (!existsSync(note)) return undefined
+  const template = JSON.parse(readFileSync(note, 'utf8')) as Template
+  return [template.disk, template.kernel, template.initrd].every(existsSync) ? template : undefined
+}
+
+/** The folder is the claim; one left behind by a process that is gone is cleared. */
+function claim(work: string): void {
+  try {
+    mkdirSync(work)
+  } catch (cause) {
+    const owner = readdirSync(work).find(name => name.startsWith('pid-'))
+    if (owner !== undefined && existsSync(`/proc/${owner.slice(4)}`))
+      throw new BlockHostError({
+        code: 'BH_TEMPLATE_BUSY',
+        message: `Process ${owner.slice(4)} is making this template`,
+        hint: 'Wait for it to end.',
+        retryable: true,
+        cause,
+      })
+    rmSync(work, { recursive: true, force: true })
+    mkdirSync(work)
+  }
+  mkdirSync(join(work, `pid-${process.pid}`))
+}
+
+async function make(recipe: Recipe, work: string, { folder, exec, clock }: BuildOptions): Promise<Template> {
+  const start = clock.monotonic()
+  const tree = join(work, 'tree')
+  await buildRootfs(recipe, tree, exec)
+  const release = kernelRelease(tree)
+  const kernel = readFileSync(join(tree, 'boot', `vmlinuz-${release}`))
+  const initrd = buildInitrd(tree, recipe.init)
+  rmSync(join(tree, 'boot'), { recursive: true }) // the host starts the kernel; the guest needs its modules only
+  mkdirSync(join(tree, 'boot'))
+  const disk = join(work, 'disk.qcow2')
+  await buildDisk(tree, disk, recipe.epoch, exec)
+  const sha256 = await sha256Of(disk)
+  const id = sha256.slice(0, 16)
+  const at = (extension: string) => join(folder, `${id}.${extension}`)
+  writeFileAtomic(at('vmlinuz'), kernel, { mode: 0o644 })
+  writeFileAtomic(at('initrd'), initrd, { mode: 0o644 })
+  // Byte for byte the same disk may lie there under running VMs: it stays.
+  if (!existsSync(at('qcow2'))) renameSync(disk, at('qcow2'))
+  const buildSeconds = Math.round((clock.monotonic() - start) / 1000)
+  const files = { disk: at('qcow2'), kernel: at('vmlinuz'), initrd: at('initrd') }
+  return { id, ...files, kernelRelease: release, sha256, bytes: statSync(at('qcow2')).blocks * 512, buildSeconds }
+}
+
+async function sha256Of(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) hash.update(chunk as Buffer)
+  return hash.digest('hex')
+}
+
+const usage = 'usage: build-template [--folder DIR]\n'
+
+async function main(args: readonly string[]): Promise<number> {
+  let folder: string
+  try {
+    const options = { folder: { type: 'string', default: '/var/lib/blockhost/templates' } } as const
+    folder = parseArgs({ args: [...args], options }).values.folder
+  } catch (error) {
+    process.stderr.write(`build-template: ${(error as Error).message}\n${usage}`)
+    return 2
+  }
+  try {
+    const root = fileURLToPath(new URL('..', import.meta.url))
+    const template = await buildTemplate({ root, folder, exec: createExec({ env: buildEnv }), clock: systemClock })
+    process.stdout.write(`${JSON.stringify(template)}\n`)
+    return 0
+  } catch (error) {
+    process.stderr.write(`build-template: ${describeError(error)}\n`)
+    return toExitCode(error)
+  }
+}
+
+/** Times in packages' own caches, and no first file system of Debian's. */
+const buildEnv = { SOURCE_DATE_EPOCH: '1686355200', INITRD: 'No', DEBIAN_FRONTEND: 'noninteractive' }
+
+if (import.meta.main) process.exitCode = await main(process.argv.slice(2))

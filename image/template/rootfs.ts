@@ -1,0 +1,157 @@
+import { chmodSync, copyFileSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import type { Exec } from '@blockhost/kit/exec.ts'
+import { kernelRelease } from './initrd.ts'
+import { guestRoot, type OverlayFile, type Recipe } from './recipe.ts'
+
+/**
+ * Makes the Debian tree of a template in `folder`, which must not exist. Needs root and mmdebstrap(1); some minutes.
+ * What makes two trees differ is taken out: times, caches, logs, keys, the machine id.
+ */
+export async function buildRootfs(recipe: Recipe, folder: string, exec: Exec): Promise<void> {
+  const sources = `${folder}.sources.list`
+  mkdirSync(dirname(folder), { recursive: true })
+  writeFileSync(sources, `${recipe.sources.join('\n')}\n`)
+  await exec('mmdebstrap', mmdebstrapArgs(recipe, folder, sources), { timeoutMs: 15 * 60_000 })
+  rmSync(sources)
+  for (const file of recipe.overlay) putFile(file, folder)
+  await strip(exec, join(folder, guestRoot, 'bin/node'))
+  await exec('depmod', ['-b', folder, kernelRelease(folder)], { timeoutMs: 120_000 })
+  await addUsers(exec, folder)
+  await chooseUnits(exec, folder)
+  for (const path of leftOut) rmSync(join(folder, path), { recursive: true, force: true })
+  writeFileSync(join(folder, 'etc/machine-id'), '') // empty: made at each first boot; absent would also run all presets
+  await exec('find', [
+    folder,
+    '-newermt',
+    `@${recipe.epoch}`,
+    '-exec',
+    'touch',
+    '-h',
+    '-d',
+    `@${recipe.epoch}`,
+    '{}',
+    '+',
+  ])
+}
+
+function mmdebstrapArgs(recipe: Recipe, folder: string, sources: string): string[] {
+  const excluded = ['doc', 'man', 'info', 'locale', 'i18n/locales', 'bug', 'lintian', 'linda']
+  return [
+    '--quiet',
+    '--mode=root',
+    '--variant=minbase',
+    '--format=directory',
+    `--include=${recipe.packages.join(',')}`,
+    ...excluded.map(name => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
+    '--dpkgopt=path-include=/usr/share/doc/*/copyright',
+    '--aptopt=APT::Install-Recommends "false"',
+    // The first file system of the boot is made by us; Debian's takes longer to make, and to boot.
+    '--essential-hook=mkdir -p "$1/etc/initramfs-tools" && printf "%s\\n" "update_initramfs=no" > "$1/etc/initramfs-tools/update-initramfs.conf"',
+    '--dpkgopt=force-confold',
+    'bookworm',
+    folder,
+    sources,
+  ]
+}
+
+function putFile(file: OverlayFile, folder: string): void {
+  const path = join(folder, file.path)
+  mkdirSync(dirname(path), { recursive: true })
+  rmSync(path, { force: true })
+  if (file.kind === 'link') symlinkSync(file.target, path)
+  else {
+    copyFileSync(file.from, path)
+    chmodSync(path, file.isExecutable ? 0o755 : 0o644)
+  }
+}
+
+async function strip(exec: Exec, path: string): Promise<void> {
+  // Symbols of the runtime are 20 MB; where binutils are missing they stay.
+  if (existsSync(path)) await exec('strip', ['--strip-unneeded', path], { timeoutMs: 120_000 }).catch(() => undefined)
+}
+
+/** The user that the sign-in service runs as. */
+async function addUsers(exec: Exec, folder: string): Promise<void> {
+  const args = ['--root', folder, '--system', '--user-group', '--no-create-home', '--shell', '/usr/sbin/nologin']
+  await exec('useradd', [...args, 'web3-auth'])
+}
+
+/** Units of ours that start at boot, where their file is in the tree. */
+const wanted = [
+  'ssh.service',
+  'systemd-networkd.service',
+  'systemd-timesyncd.service',
+  'qemu-guest-agent.service',
+  'blockhost-hostkey.service',
+  'blockhost-grow.service',
+  'blockhost-ready.service',
+  'web3-auth-svc.socket',
+  'web3-auth-page.socket',
+]
+
+/** Nothing is upgraded, looked for or checked at boot; there is no screen to write to. */
+const unwanted = [
+  'apt-daily.timer',
+  'apt-daily-upgrade.timer',
+  'dpkg-db-backup.timer',
+  'e2scrub_all.timer',
+  'e2scrub_reap.service',
+  'fstrim.timer',
+  'getty@tty1.service',
+  'getty.target',
+  'systemd-networkd-wait-online.service',
+  'systemd-pstore.service',
+  'systemd-update-utmp.service',
+  'systemd-update-utmp-runlevel.service',
+  'keyboard-setup.service',
+  'console-setup.service',
+  'systemd-boot-system-token.service',
+  'cloud-init-hotplugd.socket',
+  'dev-hugepages.mount',
+  'dev-mqueue.mount',
+  'sys-kernel-debug.mount',
+  'sys-kernel-tracing.mount',
+  'sys-fs-fuse-connections.mount',
+  'modprobe@configfs.service',
+  'modprobe@drm.service',
+  'modprobe@efi_pstore.service',
+  'modprobe@fuse.service',
+  'modprobe@dm_mod.service',
+  'modprobe@loop.service',
+  'proc-sys-fs-binfmt_misc.automount',
+  'systemd-binfmt.service',
+]
+
+async function chooseUnits(exec: Exec, folder: string): Promise<void> {
+  const places = ['etc/systemd/system', 'usr/lib/systemd/system', 'lib/systemd/system']
+  const here = wanted.filter(unit => places.some(place => existsSync(join(folder, place, unit))))
+  await exec('systemctl', [`--root=${folder}`, '--quiet', 'enable', ...here])
+  await exec('systemctl', [`--root=${folder}`, '--quiet', 'mask', ...unwanted])
+  await exec('systemctl', [`--root=${folder}`, '--quiet', 'set-default', 'multi-user.target'])
+}
+
+const leftOut = [
+  'etc/ssh/ssh_host_rsa_key',
+  'etc/ssh/ssh_host_rsa_key.pub',
+  'etc/ssh/ssh_host_ecdsa_key',
+  'etc/ssh/ssh_host_ecdsa_key.pub',
+  'etc/ssh/ssh_host_ed25519_key',
+  'etc/ssh/ssh_host_ed25519_key.pub',
+  'etc/hostname',
+  'etc/resolv.conf',
+  'etc/cloud/cloud.cfg.d',
+  'etc/netplan',
+  'etc/network/interfaces.d',
+  'var/lib/cloud',
+  'var/lib/systemd/random-seed',
+  'var/lib/dbus/machine-id',
+  'var/log/apt',
+  'var/log/dpkg.log',
+  'var/log/alternatives.log',
+  'var/log/bootstrap.log',
+  'var/cache/ldconfig/aux-cache',
+  'var/cache/apt',
+  'var/lib/apt/lists',
+  'boot/System.map',
+]
