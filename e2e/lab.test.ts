@@ -100,9 +100,9 @@ const makeLab = `
   await lab['host-a'].exec('sh', ['-c', 'setsid sleep 1000 >/dev/null 2>&1 &'])
   console.log('built')`
 
-/** Returns what a lab could leave on a machine, as text: processes, links, named namespaces and mounts. */
+/** Returns what a lab could leave on a machine, as text: processes but its first, links, named namespaces and mounts. */
 async function traces(observer: Machine): Promise<string> {
-  const look = 'ps -e -o args; ip -br link; ls -A /run /run/netns 2>/dev/null; cat /proc/self/mounts'
+  const look = 'ps -o args --pid 1 -N; ip -br link; ls -A /run /run/netns 2>/dev/null; cat /proc/self/mounts'
   return (await observer.exec('sh', ['-c', look])).stdout
 }
 
