@@ -16,7 +16,7 @@ export async function buildRootfs(recipe: Recipe, folder: string, exec: Exec): P
   rmSync(sources)
   for (const file of recipe.overlay) putFile(file, folder)
   await strip(exec, join(folder, guestRoot, 'bin/node'))
-  await exec('depmod', ['-b', folder, kernelRelease(folder)], { timeoutMs: 120_000 })
+  await exec('chroot', [folder, 'depmod', kernelRelease(folder)], { timeoutMs: 120_000 })
   await addUsers(exec, folder)
   await chooseUnits(exec, folder)
   for (const path of leftOut) rmSync(join(folder, path), { recursive: true, force: true })
