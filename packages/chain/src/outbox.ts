@@ -217,8 +217,9 @@ export function createOutbox(
 
   /** What is to be sent as it is, and what is to be signed first. */
   function decide(view: PortView, changed: Set<number>): { drafts: Draft[]; outgoing: Outgoing[] } {
+    reopenBelow(Math.min(...inFlight(store.numbered()).map(entry => entry.nonce!)), view, changed)
     const unmined = inFlight(store.numbered()).toSorted((a, b) => a.nonce! - b.nonce!)
-    const outgoing = resendBelow(unmined[0]?.nonce, view)
+    const outgoing: Outgoing[] = []
     const drafts: Draft[] = []
     for (const [index, entry] of unmined.entries()) {
       const decision = decideSend(entry, view, index === 0, clock.now(), options)
@@ -253,12 +254,15 @@ export function createOutbox(
 
   /**
    * Looks after nonces below our lowest open one that the chain does not count as used: a deep reorg took our transaction away, or
-   * the account's history is not what we remember. Without this everything above would wait for ever.
+   * the account's history is not what we remember. Without this everything above would wait for ever. What was taken away is open
+   * again, so that it pays more if it must.
+   *
+   * @param lowest - `Infinity` when nothing is open.
    */
-  function resendBelow(lowest: number | undefined, view: PortView): Outgoing[] {
-    const outgoing: Outgoing[] = []
+  function reopenBelow(lowest: number, view: PortView, changed: Set<number>): void {
+    if (lowest === Number.POSITIVE_INFINITY) return
     const seen = new Set<number>()
-    for (let nonce = view.latestNonce; nonce < Math.min(lowest ?? 0, view.latestNonce + maxGap); nonce++) {
+    for (let nonce = view.latestNonce; nonce < Math.min(lowest, view.latestNonce + maxGap); nonce++) {
       const holder = store.findByNonce(account, nonce)
       if (holder === undefined) {
         seen.add(nonce)
@@ -267,12 +271,12 @@ export function createOutbox(
         const waitedMs = clock.monotonic() - since.atMs
         if (view.blockNumber >= since.block + gapDepth || waitedMs >= options.stuckAfterMs) fill(nonce)
       } else if (holder.state !== 'mined' && (holder.blockNumber ?? 0n) <= view.blockNumber) {
-        const attempt = holder.attempts.findLast(({ hash }) => hash === holder.hash)
-        if (attempt !== undefined) outgoing.push({ entry: holder, attempt })
+        if (lastAttempt(holder) === undefined) continue
+        transaction(db, () => store.update(holder.id, onDropped(holder)))
+        changed.add(holder.id)
       }
     }
     for (const nonce of holes.keys()) if (!seen.has(nonce)) holes.delete(nonce)
-    return outgoing
   }
 
   function fill(nonce: number): void {
