@@ -82,6 +82,8 @@ export type SimChain = {
   readonly requestsByDigest: ReadonlyMap<Hex, ContractRequest>
   /** NFT contracts that changed hands in some block. */
   readonly givenAway: ReadonlySet<Address>
+  /** Requests whose block was replaced at least once. */
+  readonly orphaned: ReadonlySet<Hex>
 }
 
 /** What makes one chain different from another. */
@@ -110,6 +112,7 @@ export function createChain(
   const operatorMined = new Map<Hex, SimTransaction>()
   const requestsByDigest = new Map<Hex, ContractRequest>()
   const givenAway = new Set<Address>()
+  const orphaned = new Set<Hex>()
   const funds = { wei: 10n ** 18n }
   let hostPool: SimTransaction[] = []
   let operatorPool: SimTransaction[] = []
@@ -205,12 +208,13 @@ export function createChain(
       fork = fork.parent
     }
     const old = head
+    for (const { digest } of old.state.requests.slice(fork.state.requests.length)) orphaned.add(digest)
     const gone = orphans.flatMap(block => block.mined.map(({ transaction }) => transaction))
     const orders = random.weighted({ same: 2, other: 3 })
     const hosts = gone.filter(({ nonce }) => nonce === undefined)
     let waitingHosts = orders === 'same' ? hosts : random.shuffle(hosts)
     let waitingOperators = gone.filter(({ nonce }) => nonce !== undefined)
-    const lost = waitingHosts.filter(() => random.chance(0.15))
+    const lost = waitingHosts.filter(() => random.chance(0.25))
     waitingHosts = waitingHosts.filter(transaction => !lost.includes(transaction))
     if (random.chance(0.3)) waitingOperators = []
     world.note(
@@ -269,6 +273,7 @@ export function createChain(
     operatorMined,
     requestsByDigest,
     givenAway,
+    orphaned,
   }
 }
 

@@ -2,9 +2,11 @@
 import { overlaps, parsePrefix } from '@blockhost/net/prefix.ts'
 import { type Hex, toHex } from 'viem'
 import { truthOf } from './cast.ts'
-import { decodeCall } from './contract.ts'
+import type { Block } from './chain.ts'
+import { type ContractRequest, decodeCall } from './contract.ts'
 import type { Life, Surroundings, Witness } from './life.ts'
-import { tunnelName, worldStart } from './scenario.ts'
+import { findNetworkViolations } from './quiet.ts'
+import { hasCalmNetwork, tunnelName, worldStart } from './scenario.ts'
 
 /** A rule that does not hold. */
 export type Violation = { readonly invariant: string; readonly detail: string }
@@ -46,6 +48,7 @@ const maxReplacements = 16
 export function createLedger(around: Surroundings, fail: (violation: Violation) => void): Ledger {
   const { chain, kernel, scenario, world } = around
   const { config } = scenario
+  const isNetworkCalm = hasCalmNetwork(scenario)
   const restMs = (config.keepDays + config.quarantineDays) * 86_400_000
   const nonces = new Map<string, Set<number>>()
   const replacements = new Map<number, number>()
@@ -73,6 +76,7 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
     const after = readLeases(life)
     checkAudit(life, audit, after, stillFreed)
     if (audit.length > 0) checkPool(life, after)
+    for (const row of audit) if (row.action === 'allocate') checkOwner(after.get(row.prefix!))
     for (const row of outbox) checkIntent(life, row as OutboxRow, after)
     return () => {
       leases = after
@@ -213,10 +217,22 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
       const left = request.submittedAt + chain.rules.expirationSeconds - chain.head().timestamp
       return left <= 120 + 10 * scenario.blockSeconds
     }
+    const { acceptedCodeHashes, requestsPerWalletPerDay } = config.limits
+    const { codeHash } = chain.head().state.nfts.get(request.nftContract)!
+    if (reason === 'nft-contract-code-not-accepted') return !(acceptedCodeHashes as Hex[]).includes(codeHash)
+    if (reason === 'too-many-requests-of-wallet') return requestsPerWalletPerDay > 0 && countAsked(life, request) > 0
     if (truth.kind === 'bad') return reason.startsWith('payload-') || reason === 'wireguard-key-is-the-brokers'
     if (reason === 'wireguard-key-belongs-to-another-lease') return isKeyTaken(life, truth.publicKey, nftContract, rows)
     if (reason === 'pool-exhausted') return isPoolFull(life, nftContract)
     return false
+  }
+
+  /** Requests of a wallet that were decided on beyond the daily number; the one that is refused is among them. */
+  function countAsked(life: Life, { requester }: ContractRequest): number {
+    const { n } = life.db.prepare('SELECT count(*) AS n FROM requests WHERE requester = ?').get(requester) as {
+      n: number
+    }
+    return n - config.limits.requestsPerWalletPerDay
   }
 
   /** Before, after, or on the way from one to the other. */
@@ -257,6 +273,22 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
     const truth = request === undefined ? undefined : truthOf(request.payload)
     const fits = truth?.kind === 'good' && truth.publicKey === row.pubkey && truth.nftContract === row.nft_contract
     check(fits, 'a lease is what its request asked for', () => `${row.prefix} stands on #${row.request_id}`)
+  }
+
+  function checkOwner(row: LeaseRow | undefined): void {
+    const request = row === undefined ? undefined : chain.requestsByDigest.get(row.request_digest!)
+    if (request === undefined) return
+    check(wasOwnerLately(request), "a prefix is given to the NFT contract's owner", () => row!.prefix)
+  }
+
+  /** What the daemon read may be some blocks old. */
+  function wasOwnerLately({ requester, nftContract }: ContractRequest): boolean {
+    let block: Block | undefined = chain.head()
+    for (let age = 0; age < 100 && block !== undefined; age++) {
+      if (block.state.nfts.get(nftContract)?.owner === requester) return true
+      block = block.parent
+    }
+    return false
   }
 
   function checkPartition(life: Life, rows: readonly LeaseRow[]): void {
@@ -333,6 +365,17 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
     check(isSame, 'the audit log tells every change of a lease', () => JSON.stringify([...after.values()]))
     leases = after
     countSigned()
+    checkDropped(life)
+    if (isNetworkCalm) for (const violation of findNetworkViolations(around, [...after.values()])) fail(violation)
+  }
+
+  function checkDropped(life: Life): void {
+    const rows = life.db.prepare("SELECT id, digest FROM requests WHERE state = 'dropped'").all() as {
+      id: number
+      digest: Hex
+    }[]
+    for (const { id, digest } of rows)
+      check(chain.orphaned.has(digest), 'only a reorganization drops a request', () => `#${id}`)
   }
 
   const mostTransactions = () => Math.max(0, ...nonces.values().map(used => used.size))

@@ -20,7 +20,8 @@ export function findQuietViolations(around: Surroundings, life: Life): Violation
     ...checkRequests(life, state, leases),
     ...checkLeases(life, state, leases),
     ...checkAnswersOnChain(around.chain.head()),
-    ...checkNetwork(around, leases),
+    ...checkIntentsMinedOnce(around),
+    ...findNetworkViolations(around, leases),
   ]
 }
 
@@ -121,7 +122,19 @@ function checkAnswersOnChain(head: Block): Violation[] {
   return found
 }
 
-function checkNetwork({ kernel, scenario }: Surroundings, leases: readonly LeaseRow[]): Violation[] {
+/** Where endpoints tell the truth, an intent never gets a second nonce. */
+function checkIntentsMinedOnce({ chain, faults, signatures }: Surroundings): Violation[] {
+  const { counts } = faults
+  if (counts.reorg + counts['hidden-receipt'] + counts['stale-endpoint'] > 0) return []
+  const nonces = new Map<string, Set<number>>()
+  for (const { data, nonce, hash } of signatures.values())
+    if (data !== '0x' && chain.operatorMined.has(hash)) nonces.set(data, (nonces.get(data) ?? new Set()).add(nonce))
+  const twice = [...nonces.values()].filter(used => used.size > 1)
+  return twice.map(used => violation('an intent is mined once', `with the nonces ${[...used].join()}`))
+}
+
+/** Returns where the network is not what the leases ask for. */
+export function findNetworkViolations({ kernel, scenario }: Surroundings, leases: readonly LeaseRow[]): Violation[] {
   const { config } = scenario
   const { state } = kernel
   const prefixes = leases.map(lease => parsePrefix(lease.prefix)!)

@@ -12,7 +12,15 @@ import { createLedger, type Violation } from './invariants.ts'
 import { type Ending, type Life, type Mutation, type Surroundings, startLife, type Witness } from './life.ts'
 import { findQuietViolations, fingerprint } from './quiet.ts'
 import { createRandom, type Random } from './random.ts'
-import { drawScenario, type FaultKind, type Scenario, tunnelName, upstreamName, worldStart } from './scenario.ts'
+import {
+  codeHashes,
+  drawScenario,
+  type FaultKind,
+  type Scenario,
+  tunnelName,
+  upstreamName,
+  worldStart,
+} from './scenario.ts'
 import { createWorld, type TraceEvent, type World } from './world.ts'
 
 /** What came of a seed. */
@@ -85,7 +93,7 @@ export async function runSeed(seed: string, options: RunOptions): Promise<SeedRe
     around.faults.end()
     around.outages.rpc = false
     around.outages.commands.clear()
-    chain.setBaseFee(10n ** 10n)
+    chain.setBaseFee(BigInt(scenario.lastBaseFeeGwei) * 10n ** 9n)
     chain.funds.wei = 10n ** 18n
     for (const endpoint of chain.endpoints) endpoint.frozen = undefined
     for (const host of hosts) host.isActing = false
@@ -176,10 +184,13 @@ function makeSurroundings(random: Random, scenario: Scenario, databasePath: stri
   }
 }
 
+/** The last host's contract has another code than the others. */
 function nftContracts(cast: readonly Identity[]): ContractState['nfts'] {
-  const codeHash: NftContract['codeHash'] = `0x${'c0de'.repeat(16)}`
   return new Map<Address, NftContract>(
-    cast.map(({ nftContract, wallets }) => [nftContract, { owner: wallets[0], codeHash, isErc721: true }]),
+    cast.map(({ nftContract, wallets }, at) => {
+      const codeHash = at === cast.length - 1 ? codeHashes.other : codeHashes.usual
+      return [nftContract, { owner: wallets[0], codeHash, isErc721: true }]
+    }),
   )
 }
 
@@ -218,7 +229,7 @@ function startWeather(around: Surroundings, life: () => Life | undefined): void 
   faults.comes('reorg', () => chain.reorganize(random.int(1, scenario.maxReorgDepth)))
   faults.comes('stale-endpoint', () => freezeEndpoint(world, chain, random))
   faults.comes('transaction-forgotten', () => chain.dropWaiting())
-  faults.comes('fee-spike', () => spikeFees(world, chain, random))
+  faults.comes('fee-spike', () => spikeFees(around, random))
   faults.comes('no-funds', () => {
     world.note('chain', 'the operator runs out of gas')
     chain.funds.wei = 0n
@@ -261,11 +272,13 @@ function freezeEndpoint(world: World, chain: SimChain, random: Random): void {
   })
 }
 
-function spikeFees(world: World, chain: SimChain, random: Random): void {
+function spikeFees({ world, chain, faults }: Surroundings, random: Random): void {
   const gwei = random.int(25, 400)
   world.note('chain', `base fee ${gwei} gwei`)
   chain.setBaseFee(BigInt(gwei) * 10n ** 9n)
-  world.after(random.between(20_000, 240_000), () => chain.setBaseFee(10n ** 10n))
+  world.after(random.between(20_000, 240_000), () => {
+    if (faults.isStorm()) chain.setBaseFee(10n ** 10n)
+  })
 }
 
 function breakCommand({ outages, world }: Surroundings, random: Random): void {

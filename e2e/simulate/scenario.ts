@@ -43,6 +43,8 @@ export type Scenario = {
   readonly blockSeconds: number
   readonly endpoints: number
   readonly inclusion: number
+  /** Base fee when nothing goes wrong any more, gwei; it begins at 10. */
+  readonly lastBaseFeeGwei: number
   readonly hasWireGuardModule: boolean
   /** How long things go wrong, ms. */
   readonly stormMs: number
@@ -83,11 +85,23 @@ export function drawScenario(random: Random, files: { readonly privateKey: strin
     blockSeconds: random.pick([1, 2, 2, 4, 4, 12]),
     endpoints: random.int(1, 3),
     inclusion: random.pick([0.5, 0.9, 1]),
+    lastBaseFeeGwei: random.pick([10, 30, 90]),
     hasWireGuardModule: random.chance(0.7),
     stormMs: random.int(2, 6) * minute,
     faults: drawFaults(random),
     maxReorgDepth,
     hostRestMs: random.pick([12_000, 40_000, 120_000]),
+  }
+}
+
+/** EXTCODEHASH of most NFT contracts, and of the one that is another. */
+export const codeHashes = { usual: `0x${'c0de'.repeat(16)}`, other: `0x${'0dd0'.repeat(16)}` } as const
+
+function drawLimits(random: Random): BrokerConfig['limits'] {
+  return {
+    acceptedCodeHashes: random.chance(0.15) ? [codeHashes.usual] : [],
+    maxLeasesPerWallet: random.pick([0, 1]),
+    requestsPerWalletPerDay: random.chance(0.15) ? random.int(3, 8) : 0,
   }
 }
 
@@ -123,14 +137,34 @@ const perTime: Partial<Record<FaultKind, readonly [rare: number, frequent: numbe
   'ndppd-killed': [2 * minute, 30_000],
 }
 
+/** What changes the network behind the daemon's back, or keeps the daemon from changing it. */
+const networkFaults: readonly FaultKind[] = [
+  'machine-restart',
+  'command-failed',
+  'command-failed-late',
+  'command-outage',
+  'peers-flushed',
+  'interface-deleted',
+  'firewall-flushed',
+  'ndppd-killed',
+]
+
 function drawFaults(random: Random): Record<FaultKind, number> {
-  const isCalm = random.chance(0.05)
+  const calm = random.weighted({ none: 85, network: 10, all: 5 })
   const draws = faultKinds.map(kind => {
     const [rare, frequent] = perCall[kind] ?? perTime[kind]!
-    const level = random.weighted({ none: 5, rare: 3, frequent: 2 })
-    return [kind, isCalm || level === 'none' ? 0 : level === 'rare' ? rare : frequent]
+    const level = random.weighted(
+      kind === 'reorg' ? { none: 3, rare: 3, frequent: 4 } : { none: 5, rare: 3, frequent: 2 },
+    )
+    const isOff = calm === 'all' || (calm === 'network' && networkFaults.includes(kind))
+    return [kind, isOff || level === 'none' ? 0 : level === 'rare' ? rare : frequent]
   })
   return Object.fromEntries(draws)
+}
+
+/** Returns whether nobody but the daemon touches the network of a scenario, and all its commands work. */
+export function hasCalmNetwork(scenario: Scenario): boolean {
+  return networkFaults.every(kind => scenario.faults[kind] === 0)
 }
 
 /** Returns whether a kind comes by itself, and how often. */
@@ -180,11 +214,7 @@ function drawConfig(random: Random, files: { readonly privateKey: string }): Bro
       stuckAfterMs: random.pick([20_000, 60_000]),
       lowBalanceWei: 10n ** 16n,
     },
-    limits: {
-      acceptedCodeHashes: [],
-      maxLeasesPerWallet: 0,
-      requestsPerWalletPerDay: 0,
-    },
+    limits: drawLimits(random.fork('limits')),
     warnings: [],
   }
 }
