@@ -6,15 +6,15 @@ import { addressOf, readKeyFile } from '@blockhost/crypto/key-file.ts'
 import type { Clock } from '@blockhost/kit/clock.ts'
 import { BlockHostError, errorToJson, exitCodes } from '@blockhost/kit/errors.ts'
 import { createExec, type Exec } from '@blockhost/kit/exec.ts'
+import { takeLock } from '@blockhost/kit/lock.ts'
 import { createLog, type LogFields, type ServiceLog } from '@blockhost/kit/log.ts'
+import { createNotifier, type Notifier } from '@blockhost/kit/notify.ts'
 import { type ApiServer, createApi, serveApi } from './api.ts'
 import { type Broker, type BrokerDeps, createBroker } from './broker.ts'
 import { type BrokerConfig, type OnchainConfig, readConfig } from './config.ts'
 import { reloadConfig } from './config-reload.ts'
 import { createDataplane, type Dataplane } from './dataplane.ts'
-import { takeLock } from './lock.ts'
 import { createMetrics } from './metrics.ts'
-import { createNotifier, type Notifier } from './notify.ts'
 import { outboxOptions } from './operate.ts'
 import { createPeerView } from './peer-view.ts'
 import { openStore, type Store } from './store.ts'
@@ -67,7 +67,7 @@ async function runWith(initial: BrokerConfig, world: DaemonWorld, log: ServiceLo
   const put = (next: BrokerConfig) => {
     config = next
   }
-  using _lock = takeLock(config.databasePath)
+  using _lock = takeLock(config.databasePath, 'blockhost-broker')
   using store = openStore(config.databasePath, config, clock)
   const dataplane = createDataplane({ ...config, ...config.wireguard }, { exec: createExec(), log, clock })
   const onchain = connectChain(() => config.onchain, store, { clock, log })

@@ -5,9 +5,9 @@ import { createTransactionPort } from '@blockhost/chain/transaction-port.ts'
 import { addressOf, readKeyFile } from '@blockhost/crypto/key-file.ts'
 import type { Clock } from '@blockhost/kit/clock.ts'
 import { BlockHostError, exitCodes } from '@blockhost/kit/errors.ts'
+import { takeLock } from '@blockhost/kit/lock.ts'
 import type { Log } from '@blockhost/kit/log.ts'
 import type { BrokerConfig, OnchainConfig } from './config.ts'
-import { takeLock } from './lock.ts'
 import { runIntents } from './outbox-run.ts'
 import type { ContractCall } from './registration.ts'
 import { openStore } from './store.ts'
@@ -79,7 +79,7 @@ export function outboxOptions(current: () => OnchainConfig) {
 function lockUnlessDaemonRuns(databasePath: string): Disposable & { taken: Disposable | undefined } {
   let taken: Disposable | undefined
   try {
-    taken = takeLock(databasePath)
+    taken = takeLock(databasePath, 'blockhost-broker')
   } catch (error) {
     if (!(error instanceof BlockHostError && error.code === 'BH_ALREADY_RUNNING')) throw error
   }

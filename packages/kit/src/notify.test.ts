@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { systemClock } from '@blockhost/kit/clock.ts'
-import { type Exec, ExecError } from '@blockhost/kit/exec.ts'
-import type { Log } from '@blockhost/kit/log.ts'
-import { silentLog } from '@blockhost/kit/log.ts'
+import { systemClock } from './clock.ts'
+import { type Exec, ExecError } from './exec.ts'
+import type { Log } from './log.ts'
+import { silentLog } from './log.ts'
 import { createNotifier, watchdogIntervalMs } from './notify.ts'
 
 test('notifier: starts no process outside systemd', async () => {

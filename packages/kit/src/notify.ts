@@ -1,9 +1,9 @@
-import type { Clock } from '@blockhost/kit/clock.ts'
-import { messageOf } from '@blockhost/kit/errors.ts'
-import type { Exec } from '@blockhost/kit/exec.ts'
-import type { Log } from '@blockhost/kit/log.ts'
+import type { Clock } from './clock.ts'
+import { messageOf } from './errors.ts'
+import type { Exec } from './exec.ts'
+import type { Log } from './log.ts'
 
-/** Tells systemd how the service is doing (sd_notify(3)). Nothing here rejects or throws: a silent systemd stops no tunnel. */
+/** Tells systemd how the service is doing (sd_notify(3)). Nothing here rejects or throws: a silent systemd stops no service. */
 export type Notifier = {
   /** Start-up is over: what waits for the unit may go on. Also ends a reload. */
   ready(status: string): Promise<void>
