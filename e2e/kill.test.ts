@@ -144,6 +144,7 @@ async function makeWorld(options: { tunnelTimeoutSeconds: number }): Promise<Wor
       const nft = await deployContract(rpc, wallet, {
         abi: accessCredentialNftAbi,
         bytecode: accessCredentialNftBytecode,
+        args: ['Host', 'HOST', ''],
       })
       const { publicKey } = generateKeyPair()
       const serverPubkey = Buffer.from(publicKeyOf(generatePrivateKey())).toString('hex')
