@@ -25,7 +25,8 @@ export function grant(
 
 /**
  * Takes back what a request did, if its lease still is what that request made it: a new lease goes, a new key gives way
- * to the one before. The prefix rests, so that the same NFT contract gets it again when the request comes back.
+ * to the one before. The prefix rests, so that the same NFT contract gets it again when the request comes back: the answer
+ * that named it may still be mined.
  */
 export function undo(store: Store, row: RequestRow, reason: string, rest: RestTimes): DataplaneChange[] {
   const lease = store.findLease({ nftContract: row.nftContract })
@@ -33,9 +34,16 @@ export function undo(store: Store, row: RequestRow, reason: string, rest: RestTi
   const previous = findInForce(store, row)
   const holder = previous && store.findLease({ publicKey: previous.publicKey })
   if (previous === undefined || (holder !== undefined && holder.id !== lease.id))
-    return takeBack(store, lease, reason, rest)
+    return takeBack(store, lease, reason, lease.tunnelSeen && daysOf(rest) > daysOf(reorgRest) ? rest : reorgRest)
   const restored = store.rekey(lease, previous.publicKey, previous.request)
   return [{ kind: 'set', lease: toDataplane(restored), previousPublicKey: lease.publicKey }]
+}
+
+/** A quarter of an hour: longer than an answer that was sent may take to be mined, or a reorg to be over. */
+const reorgRest: RestTimes = { keepDays: 15 / (24 * 60), quarantineDays: 0 }
+
+function daysOf(rest: RestTimes): number {
+  return rest.keepDays + rest.quarantineDays
 }
 
 /**

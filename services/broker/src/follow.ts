@@ -288,7 +288,7 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
   function decide(view: RequestView, snapshot: Snapshot, rules: FollowRules): DataplaneChange[] {
     const known = store.requests.find({ contract, id: view.id, digest: view.digest })
     if (known !== undefined && !canComeBack(known, view)) return []
-    const verdict = judge(view, judgeContext(snapshot, rules))
+    const verdict = judge(view, judgeContext(view, snapshot, rules))
     switch (verdict.kind) {
       case 'skip':
         if (known?.publicKey !== undefined) return comeBackAnswered(known, known.publicKey, view, snapshot)
@@ -404,7 +404,7 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     }
   }
 
-  function judgeContext(snapshot: Snapshot, rules: FollowRules): JudgeContext {
+  function judgeContext(view: RequestView, snapshot: Snapshot, rules: FollowRules): JudgeContext {
     return {
       now: snapshot.timestamp,
       expirationSeconds: snapshot.expirationSeconds,
@@ -416,7 +416,7 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
       findHolder: publicKey => store.findLease({ publicKey })?.nftContract,
       hasLease: nftContract => store.findLease({ nftContract }) !== undefined,
       countLeases: wallet => store.countLeasesOfWallet(wallet),
-      countRequestsToday: wallet => store.requests.countOfWalletSince(wallet, deps.clock.now() - dayMs),
+      countRequestsToday: wallet => store.requests.countOfWalletSince(wallet, deps.clock.now() - dayMs, view.digest),
     }
   }
 

@@ -58,7 +58,8 @@ export type RequestLedger = {
   setReleasing(ref: RequestRef, txKey: string, reason: string): void
   /** `answering` -> `leased` after an answer that can't count; `attempts` grows if it was ever sent. */
   retry(ref: RequestRef, wasSent: boolean): void
-  countOfWalletSince(wallet: string, since: number): number
+  /** Counts the wallet's requests decided on after `since` (Unix ms), but those that a reorg dropped and the one of `digest`. */
+  countOfWalletSince(wallet: string, since: number, digest: string): number
   countByState(): Record<string, number>
 }
 
@@ -98,7 +99,7 @@ export function createRequestLedger(db: DatabaseSync, clock: Clock): RequestLedg
     setAnswering: (ref, txKey) => void sql.setAnswering.run(txKey, ...key(ref)),
     setReleasing: (ref, txKey, reason) => void sql.setReleasing.run(txKey, reason, ...key(ref)),
     retry: (ref, wasSent) => void sql.retry.run(Number(wasSent), ...key(ref)),
-    countOfWalletSince: (wallet, since) => (sql.countWallet.get(wallet, since) as { n: number }).n,
+    countOfWalletSince: (wallet, since, digest) => (sql.countWallet.get(wallet, since, digest) as { n: number }).n,
     countByState: () =>
       Object.fromEntries((sql.byState.all() as { state: string; n: number }[]).map(row => [row.state, row.n])),
   }
