@@ -1,0 +1,219 @@
+/** VMs of the libvirt on this machine (qemu:///system), every privileged step done by the root agent. */
+import { type Clock, systemClock } from '@blockhost/kit/clock.ts'
+import { BlockHostError, isRetryable } from '@blockhost/kit/errors.ts'
+import { memoryJournal, runSteps, type Step } from '@blockhost/kit/steps.ts'
+import { type GuestResult, guestProgram, type Provisioner, type VmMetrics, type VmSpec } from '../provisioner.ts'
+import { parseGuestResult, parseList, parseMetrics, parsePower } from './answers.ts'
+import type { RootAgent } from './root-agent.ts'
+
+/** What {@link createLibvirtProvisioner} is told. */
+export type LibvirtConfig = {
+  /** Bridge of the VMs; the root agent refuses any but its own. */
+  readonly bridge: string
+  /** Template that new VMs start from: `id` of `build-template`. */
+  readonly template: string
+  /** Addresses of resolvers that guests ask. */
+  readonly nameservers: readonly string[]
+  /** How long a VM may take until it can be logged in to. Default 180 s. */
+  readonly readyTimeoutMs?: number
+  /** How long a guest may take to shut down before its power is cut. Default 60 s. */
+  readonly shutdownTimeoutMs?: number
+}
+
+/** The addresses of a VM, as the VM database has them. */
+export type VmAddresses = Pick<VmSpec, 'mac'> & { readonly ipv4: string; readonly ipv6: string | undefined }
+
+/** What {@link createLibvirtProvisioner} needs. */
+export type LibvirtDeps = {
+  readonly agent: RootAgent
+  /** Returns the addresses of a VM that exists; the hypervisor forgets routes and firewall at a restart. */
+  addressesOf(name: string): VmAddresses | undefined
+  readonly clock?: Clock
+}
+
+/** Makes the {@link Provisioner} of this machine's libvirt. Starts nothing. */
+export function createLibvirtProvisioner(config: LibvirtConfig, deps: LibvirtDeps): Provisioner {
+  const { agent } = deps
+  const host: Host = { ...deps, config, clock: deps.clock ?? systemClock }
+  return {
+    create: (spec, signal) => runSteps(createSteps(host, signal), spec, memoryJournal()),
+    destroy: name => runSteps(destroySteps(host), name, memoryJournal()),
+    start: name => runSteps(startSteps(host), name, memoryJournal()),
+    stop: name => stop(host, name),
+    suspend: name => runSteps(suspendSteps(host), name, memoryJournal()),
+    resume: (name, signal) => runSteps(resumeSteps(host, signal), name, memoryJournal()),
+    status: async name => parsePower(await agent.call('vm-status', { name })),
+    list: async () => parseList(await agent.call('vm-list', {})),
+    guestExec: (name, argv) => guestExec(host, name, argv),
+    metrics: name => metrics(host, name),
+  }
+}
+
+/** What the steps work with. */
+export type Host = Omit<LibvirtDeps, 'clock'> & { readonly config: LibvirtConfig; readonly clock: Clock }
+
+/**
+ * Returns the steps that make a VM. Route and firewall come before the start: a guest must not send one unchecked packet. Whoever makes
+ * VMs reserves addresses before, and registers after.
+ */
+export function createSteps(host: Host, signal?: AbortSignal): Step<VmSpec>[] {
+  const { agent, config } = host
+  const remove = async ({ name }: VmSpec) => void (await agent.call('vm-undefine', { name }))
+  return [
+    { name: 'bridge', do: async () => void (await agent.call('bridge-ensure', {})) },
+    {
+      name: 'disk',
+      do: async ({ name, diskGiB }) =>
+        void (await agent.call('vm-disk-create', { name, template: config.template, diskGiB })),
+      undo: remove,
+    },
+    {
+      name: 'seed',
+      do: async spec => void (await agent.call('vm-seed-write', seedParams(spec, config))),
+      undo: remove,
+    },
+    {
+      name: 'define',
+      do: async ({ name, vcpus, memoryMiB, mac }) =>
+        void (await agent.call('vm-define', { name, vcpus, memoryMiB, mac, template: config.template })),
+      undo: remove,
+    },
+    {
+      name: 'network',
+      do: async ({ name, mac, ipv4, ipv6 }) =>
+        void (await agent.call(
+          'vm-network-add',
+          networkParams(name, { mac, ipv4: ipv4.address, ipv6: ipv6?.address }),
+        )),
+      undo: async ({ name }) => void (await agent.call('vm-network-del', { name })),
+    },
+    {
+      name: 'start',
+      do: async ({ name }) => void (await agent.call('vm-start', { name })),
+      undo: async ({ name }) => void (await agent.call('vm-destroy', { name })),
+    },
+    { name: 'ready', do: ({ name }) => untilReady(host, name, signal) },
+  ]
+}
+
+/** Returns the steps that take a VM away. Each is fine with nothing there, so a removal goes on wherever it was interrupted. */
+export function destroySteps({ agent }: Host): Step<string>[] {
+  return [
+    { name: 'power', do: async name => void (await agent.call('vm-destroy', { name })) },
+    { name: 'network', do: async name => void (await agent.call('vm-network-del', { name })) },
+    { name: 'domain, disk and seed', do: async name => void (await agent.call('vm-undefine', { name })) },
+  ]
+}
+
+/** Returns the steps that start a VM that exists; also after a restart of the host, which forgot route and firewall. */
+export function startSteps(host: Host): Step<string>[] {
+  const { agent } = host
+  return [
+    { name: 'bridge', do: async () => void (await agent.call('bridge-ensure', {})) },
+    {
+      name: 'network',
+      do: async name => void (await agent.call('vm-network-add', networkParams(name, knownAddresses(host, name)))),
+    },
+    { name: 'start', do: async name => void (await agent.call('vm-start', { name })) },
+  ]
+}
+
+/** Returns the steps of a suspension: the guest goes down in good order, then nothing leads to it. */
+export function suspendSteps(host: Host): Step<string>[] {
+  return [
+    { name: 'shutdown', do: name => stop(host, name) },
+    { name: 'network', do: async name => void (await host.agent.call('vm-network-del', { name })) },
+  ]
+}
+
+/** Returns the steps that undo a suspension. */
+export function resumeSteps(host: Host, signal?: AbortSignal): Step<string>[] {
+  return [...startSteps(host), { name: 'ready', do: name => untilReady(host, name, signal) }]
+}
+
+function seedParams(spec: VmSpec, config: LibvirtConfig): Record<string, unknown> {
+  const { name, mac, ipv4, ipv6, userData } = spec
+  const { nameservers } = config
+  return { name, userData, mac, ipv4, ...(ipv6 === undefined ? {} : { ipv6 }), nameservers }
+}
+
+function networkParams(name: string, { mac, ipv4, ipv6 }: VmAddresses): Record<string, unknown> {
+  return { name, mac, ipv4, ...(ipv6 === undefined ? {} : { ipv6 }) }
+}
+
+function knownAddresses(host: Host, name: string): VmAddresses {
+  const addresses = host.addressesOf(name)
+  if (addresses !== undefined) return addresses
+  throw absent(name)
+}
+
+/** A guest that does not answer the power button within its time has its power cut. */
+async function stop({ agent, clock, config }: Host, name: string): Promise<void> {
+  const power = async () => parsePower(await agent.call('vm-status', { name }))
+  if ((await power()) !== 'running') return
+  await agent.call('vm-shutdown', { name })
+  const deadline = clock.monotonic() + (config.shutdownTimeoutMs ?? 60_000)
+  while ((await power()) === 'running') {
+    if (clock.monotonic() >= deadline) return void (await agent.call('vm-destroy', { name }))
+    await clock.sleep(500)
+  }
+}
+
+async function untilReady(host: Host, name: string, signal?: AbortSignal): Promise<void> {
+  const { clock, config } = host
+  const timeoutMs = config.readyTimeoutMs ?? 180_000
+  for (const deadline = clock.monotonic() + timeoutMs; ; await clock.sleep(500, signal)) {
+    if (signal?.aborted === true) throw interrupted(name)
+    if (await isReady(host, name)) return
+    if (clock.monotonic() >= deadline) throw notReady(name, timeoutMs)
+  }
+}
+
+async function isReady(host: Host, name: string): Promise<boolean> {
+  try {
+    return (await guestExec(host, name, [guestProgram, 'ready'])).exitCode === 0
+  } catch (error) {
+    if (!isRetryable(error)) throw error
+    const power = parsePower(await host.agent.call('vm-status', { name }))
+    if (power === 'running') return false
+    throw error
+  }
+}
+
+async function guestExec({ agent }: Host, name: string, argv: readonly [string, ...string[]]): Promise<GuestResult> {
+  return parseGuestResult(await agent.call('vm-guest-exec', { name, argv }, 130_000))
+}
+
+async function metrics({ agent }: Host, name: string): Promise<VmMetrics> {
+  const sample = parseMetrics(await agent.call('vm-status', { name }))
+  if (sample !== undefined) return sample
+  throw absent(name)
+}
+
+function absent(name: string): BlockHostError {
+  return new BlockHostError({
+    code: 'BH_VM_ABSENT',
+    message: `The hypervisor has no VM ${name}`,
+    hint: '`vm-generator` makes one.',
+    fields: { name },
+  })
+}
+
+function notReady(name: string, timeoutMs: number): BlockHostError {
+  return new BlockHostError({
+    code: 'BH_VM_NOT_READY',
+    message: `${name} could not be logged in to within ${Math.round(timeoutMs / 1000)} s of its start`,
+    hint: `Look at its console: virsh console ${name}`,
+    fields: { name },
+    retryable: true,
+  })
+}
+
+function interrupted(name: string): BlockHostError {
+  return new BlockHostError({
+    code: 'BH_INTERRUPTED',
+    message: `Told to stop while waiting for ${name}`,
+    fields: { name },
+    retryable: true,
+  })
+}
