@@ -53,7 +53,7 @@ describe('renderCloudInit', () => {
   })
 
   test('a value with quotes, newlines and YAML in it stays a value', () => {
-    const evil = 'x"\n  - name: root\n    lock_passwd: false # \'${USERNAME}'
+    const evil = `x"\n  - name: root\n    lock_passwd: false # '\${USERNAME}`
     const document = render(readCloudInitTemplate('nft-auth'), { machineId: evil })
     assert.equal(document.users.length, 1)
     const login = parseToml(fileOf(document, '/etc/pam_web3/config.toml')) as { machine: { id: string } }
@@ -61,8 +61,8 @@ describe('renderCloudInit', () => {
   })
 
   test('leaves shell variables alone and substitutes inside texts', () => {
-    const document = parseYaml(renderCloudInit('runcmd: ["echo ${HOME} $USER ${VM_NAME} $$"]', settings)) as unknown
-    assert.deepEqual(document, { runcmd: ['echo ${HOME} $USER blockhost-007 $$'] })
+    const document = parseYaml(renderCloudInit(`runcmd: ["echo \${HOME} $USER \${VM_NAME} $$"]`, settings)) as unknown
+    assert.deepEqual(document, { runcmd: [`echo \${HOME} $USER blockhost-007 $$`] })
   })
 
   test('refuses what is no mapping', () => {
