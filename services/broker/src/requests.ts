@@ -175,7 +175,9 @@ function prepare(db: DatabaseSync) {
       `UPDATE requests SET state = 'releasing', tx_key = ?, reason = ?, attempts = attempts + 1 ${one}`,
     ),
     retry: db.prepare(`UPDATE requests SET state = 'leased', tx_key = NULL, attempts = attempts + ? ${one}`),
-    countWallet: db.prepare('SELECT COUNT(*) AS n FROM requests WHERE requester = ? AND decided_at > ?'),
+    countWallet: db.prepare(
+      "SELECT COUNT(*) AS n FROM requests WHERE requester = ? AND decided_at > ? AND state <> 'dropped' AND digest <> ?",
+    ),
     byState: db.prepare('SELECT state, COUNT(*) AS n FROM requests GROUP BY state'),
   }
 }
