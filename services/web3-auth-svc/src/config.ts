@@ -5,9 +5,6 @@ import { BlockHostError, exitCodes } from '@blockhost/kit/errors.ts'
 import { type LogLevel, logLevels } from '@blockhost/kit/log.ts'
 import { z } from 'zod'
 
-/** Where the files lie unless the command line says otherwise. */
-export const defaultPaths = { service: '/etc/web3-auth/config.toml', login: '/etc/pam_web3/config.toml' } as const
-
 /** Everything that is configured. Paths are absolute; times are milliseconds. */
 export type AuthConfig = {
   readonly machine: {
@@ -190,7 +187,7 @@ const loginSchema = z.strictObject({
     nft_contract: address.optional(),
     timeout_seconds: seconds(1, 15, 10),
   }),
-  ldap: z.unknown(), // of no meaning while auth.nft_lookup is "passwd"
+  ldap: z.unknown().optional(), // of no meaning while auth.nft_lookup is "passwd"
 })
 
 type ServiceFile = z.output<typeof serviceSchema>
