@@ -47,12 +47,12 @@ timed() {
   shift
   say "$name"
   begin=$(date +%s)
-  inside "$@" || {
-    say "$name: FAILED after $(($(date +%s) - begin)) s"
-    exit 1
-  }
-  say "$name: done in $(($(date +%s) - begin)) s"
+  if inside "$@"; then result='done in'; else result='FAILED after' status=1; fi
+  results="$results
+$name: $result $(($(date +%s) - begin)) s"
 }
+status=0
+results=
 
 inside '' 'node --version; npm --version; git clone --quiet /source blockhost'
 
@@ -63,3 +63,6 @@ else
   timed 'npm test' '' 'cd blockhost; npm test'
   timed 'npm run demo, again, without network' --private-network 'cd blockhost; npm run demo'
 fi
+
+say "results:$results"
+exit "$status"
