@@ -28,7 +28,7 @@ export type Template = {
   readonly id: string
   /** `<id>.qcow2`, an ext4 file system without partitions. */
   readonly disk: string
-  /** Kernel and first file system to boot it with: `<id>.vmlinuz`, `<id>.initrd`. */
+  /** Kernel and first file system to boot it with: `<id>.vmlinuz`, `<id>.initrd`; the kernel's options are in `<id>.cmdline`. */
   readonly kernel: string
   readonly initrd: string
   readonly kernelRelease: string
@@ -112,12 +112,16 @@ async function make(recipe: Recipe, work: string, { folder, exec, clock }: Build
   const at = (extension: string) => join(folder, `${id}.${extension}`)
   writeFileAtomic(at('vmlinuz'), kernel, { mode: 0o644 })
   writeFileAtomic(at('initrd'), initrd, { mode: 0o644 })
+  writeFileAtomic(at('cmdline'), `${kernelOptions}\n`, { mode: 0o644 })
   // Byte for byte the same disk may lie there under running VMs: it stays.
   if (!existsSync(at('qcow2'))) renameSync(disk, at('qcow2'))
   const buildSeconds = Math.round((clock.monotonic() - start) / 1000)
   const files = { disk: at('qcow2'), kernel: at('vmlinuz'), initrd: at('initrd') }
   return { id, ...files, kernelRelease: release, sha256, bytes: statSync(at('qcow2')).blocks * 512, buildSeconds }
 }
+
+/** The root is the whole first disk; interfaces keep the kernel's names; what the kernel says goes to the serial console. */
+const kernelOptions = 'root=/dev/vda ro console=ttyS0 quiet net.ifnames=0'
 
 async function sha256Of(path: string): Promise<string> {
   const hash = createHash('sha256')

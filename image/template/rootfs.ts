@@ -19,6 +19,7 @@ export async function buildRootfs(recipe: Recipe, folder: string, exec: Exec): P
   await exec('chroot', [folder, 'depmod', kernelRelease(folder)], { timeoutMs: 120_000 })
   await addUsers(exec, folder)
   await chooseUnits(exec, folder)
+  await compilePython(exec, folder)
   for (const path of leftOut) rmSync(join(folder, path), { recursive: true, force: true })
   writeFileSync(join(folder, 'etc/machine-id'), '') // empty: made at each first boot; absent would also run all presets
   await exec('find', [
@@ -79,6 +80,9 @@ async function addUsers(exec: Exec, folder: string): Promise<void> {
 
 /** Units of ours that start at boot, where their file is in the tree. */
 const wanted = [
+  'cloud-init-local.service',
+  'cloud-config.service',
+  'cloud-final.service',
   'ssh.service',
   'systemd-networkd.service',
   'systemd-timesyncd.service',
@@ -108,6 +112,11 @@ const unwanted = [
   'console-setup.service',
   'systemd-boot-system-token.service',
   'cloud-init-hotplugd.socket',
+  'cloud-init.service',
+  'systemd-network-generator.service',
+  'systemd-modules-load.service',
+  'systemd-random-seed.service',
+  'systemd-sysusers.service',
   'dev-hugepages.mount',
   'dev-mqueue.mount',
   'sys-kernel-debug.mount',
@@ -129,6 +138,31 @@ async function chooseUnits(exec: Exec, folder: string): Promise<void> {
   await exec('systemctl', [`--root=${folder}`, '--quiet', 'enable', ...here])
   await exec('systemctl', [`--root=${folder}`, '--quiet', 'mask', ...unwanted])
   await exec('systemctl', [`--root=${folder}`, '--quiet', 'set-default', 'multi-user.target'])
+  // It looks for clouds at every boot, and decides on the units above.
+  const generators = join(folder, 'etc/systemd/system-generators')
+  mkdirSync(generators, { recursive: true })
+  symlinkSync('/dev/null', join(generators, 'cloud-init-generator'))
+  // Enabled, they hang on a target that only the generator starts.
+  const wants = join(folder, 'etc/systemd/system/multi-user.target.wants/cloud-init.target')
+  symlinkSync('/lib/systemd/system/cloud-init.target', wants)
+}
+
+/** Compiled files that are told by content: those of the packages go by time, which is about to change, and would be of no use. */
+async function compilePython(exec: Exec, folder: string): Promise<void> {
+  const args = [
+    '-m',
+    'compileall',
+    '-q',
+    '-f',
+    '--invalidation-mode',
+    'unchecked-hash',
+    '/usr/lib/python3',
+    '/usr/lib/python3.11',
+  ]
+  await exec('chroot', [folder, 'python3', ...args], { timeoutMs: 180_000 }).catch(error => {
+    // compileall says 1 for one test file of Python 2 among thousands; a Python that is missing says 127.
+    if (error.status !== 1) throw error
+  })
 }
 
 const leftOut = [
@@ -147,6 +181,7 @@ const leftOut = [
   'var/lib/systemd/random-seed',
   'var/lib/dbus/machine-id',
   'var/log/apt',
+  'var/log/journal',
   'var/log/dpkg.log',
   'var/log/alternatives.log',
   'var/log/bootstrap.log',

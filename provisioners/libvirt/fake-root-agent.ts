@@ -2,7 +2,7 @@
  * A root agent in memory, with the VM verbs of the real one and a hypervisor behind it.
  *
  * Where it lies: nothing is checked beyond presence of parameters (the real agent's schemas are tested there); guests boot in no time
- * or in the number of looks they are told, and know `guest ready|bind|unbind|binding` and `echo`; a shutdown takes one look; disks,
+ * or in the number of looks they are told, and know `guest ready|bind|unbind|binding` and `echo`; a shutdown takes no time; disks,
  * seeds, routes and firewall entries are names in a set.
  */
 import { BlockHostError } from '@blockhost/kit/errors.ts'
@@ -37,7 +37,7 @@ type FakeVm = {
   hasSeed: boolean
   isDefined: boolean
   hasNetwork: boolean
-  power: 'running' | 'stopping' | 'stopped'
+  power: 'running' | 'stopped'
   looksUntilReady: number
   gecos: Map<string, string>
 }
@@ -47,7 +47,7 @@ export function createFakeRootAgent(options: FakeRootAgentOptions = {}): FakeRoo
   const vms = new Map<string, FakeVm>()
   const calls: string[] = []
   const failures = new Map<string, { error: Error; when: 'before' | 'after' }>()
-  const world: World = { vms, options }
+  const world: World = { vms, options, calls }
   return {
     calls,
     async call(action, params) {
@@ -74,25 +74,29 @@ export function createFakeRootAgent(options: FakeRootAgentOptions = {}): FakeRoo
   }
 }
 
-type World = { readonly vms: Map<string, FakeVm>; readonly options: FakeRootAgentOptions }
+type World = {
+  readonly vms: Map<string, FakeVm>
+  readonly options: FakeRootAgentOptions
+  readonly calls: readonly string[]
+}
 type Params = Readonly<Record<string, unknown>>
 type Verb = (world: World, params: Params) => Record<string, unknown> | undefined
 
 const verbs: Readonly<Record<string, Verb>> = {
   'bridge-ensure': () => undefined,
   'vm-disk-create': (world, params) => {
-    require(params, ['name', 'template', 'diskGiB'])
+    require(params, ['name', 'template', 'disk_gib'])
     vmOf(world, params).hasDisk = true
     return undefined
   },
   'vm-seed-write': (world, params) => {
-    require(params, ['name', 'userData', 'mac', 'ipv4'])
+    require(params, ['name', 'user_data', 'network'])
     const vm = vmOf(world, params)
     vm.hasSeed = true
     return undefined
   },
   'vm-define': (world, params) => {
-    require(params, ['name', 'vcpus', 'memoryMiB', 'mac'])
+    require(params, ['name', 'vcpus', 'memory_mib', 'mac', 'template'])
     const vm = vmOf(world, params)
     if (!vm.hasDisk || !vm.hasSeed) throw refusal(`${params.name} has no disk or no seed`)
     vm.isDefined = true
@@ -113,21 +117,32 @@ const verbs: Readonly<Record<string, Verb>> = {
   },
   'vm-shutdown': (world, params) => {
     const vm = world.vms.get(nameOf(params))
-    if (vm?.power === 'running' && world.options.deafToShutdown !== true) vm.power = 'stopping'
-    return undefined
+    if (vm?.power === 'running' && world.options.deafToShutdown !== true) vm.power = 'stopped'
+    return { stopped: vm?.power !== 'running' }
   },
-  'vm-destroy': (world, params) => change(world, params, { power: 'stopped' }),
-  'vm-undefine': (world, params) => change(world, params, { isDefined: false, hasDisk: false, hasSeed: false }),
-  'vm-status': (world, params) => ({ state: look(world.vms.get(nameOf(params))) }),
+  'vm-stop': (world, params) => change(world, params, { power: 'stopped' }),
+  'vm-destroy': (world, params) =>
+    change(world, params, { power: 'stopped', isDefined: false, hasDisk: false, hasSeed: false }),
+  'vm-status': (world, params) => ({ state: stateOf(world.vms.get(nameOf(params))) }),
   'vm-list': world => ({
-    vms: [...world.vms].filter(([, vm]) => vm.isDefined).map(([name, vm]) => ({ name, state: look(vm) })),
+    vms: [...world.vms].filter(([, vm]) => vm.isDefined).map(([name, vm]) => ({ name, state: stateOf(vm) })),
   }),
+  'vm-metrics': (world, params) => {
+    const state = stateOf(world.vms.get(nameOf(params)))
+    if (state === 'absent')
+      throw new BlockHostError({ code: 'BH_DOMAIN_NOT_FOUND', message: 'libvirt: no such domain' })
+    return { stats: { 'state.state': state === 'running' ? 1 : 5, 'vcpu.current': 1, 'cpu.time': world.calls.length } }
+  },
   'vm-guest-exec': (world, params) => {
     const vm = world.vms.get(nameOf(params))
     const { argv } = params as { argv: readonly string[] }
     if (vm?.power !== 'running' || vm.looksUntilReady > 0) {
       if (vm !== undefined) vm.looksUntilReady--
-      throw new BlockHostError({ code: 'BH_GUEST_UNREACHABLE', message: 'nothing answers in there', retryable: true })
+      throw new BlockHostError({
+        code: 'BH_LIBVIRT_FAILED',
+        message: 'libvirt: agent is not connected',
+        retryable: true,
+      })
     }
     return runInGuest(vm, argv)
   },
@@ -135,7 +150,7 @@ const verbs: Readonly<Record<string, Verb>> = {
 
 function runInGuest(vm: FakeVm, argv: readonly string[]): Record<string, unknown> {
   const [program, verb, user = '', token = ''] = argv
-  const said = (exitCode: number, stdout = '') => ({ exitCode, stdout, stderr: '' })
+  const said = (exitcode: number, stdout = '') => ({ exitcode, stdout, stderr: '' })
   if (program === '/bin/echo') return said(0, `${argv.slice(1).join(' ')}\n`)
   if (program === '/bin/false') return said(1)
   if (program !== '/usr/lib/blockhost/guest') return said(127)
@@ -147,14 +162,8 @@ function runInGuest(vm: FakeVm, argv: readonly string[]): Record<string, unknown
   return said(0)
 }
 
-/** One look is what a guest that was asked to go down needs. */
-function look(vm: FakeVm | undefined): string {
-  if (vm === undefined || !vm.isDefined) return 'absent'
-  if (vm.power === 'stopping') {
-    vm.power = 'stopped'
-    return 'running'
-  }
-  return vm.power
+function stateOf(vm: FakeVm | undefined): string {
+  return vm?.isDefined === true ? vm.power : 'absent'
 }
 
 function change(world: World, params: Params, to: Partial<FakeVm>): undefined {

@@ -8,8 +8,6 @@ import type { RootAgent } from './root-agent.ts'
 
 /** What {@link createLibvirtProvisioner} is told. */
 export type LibvirtConfig = {
-  /** Bridge of the VMs; the root agent refuses any but its own. */
-  readonly bridge: string
   /** Template that new VMs start from: `id` of `build-template`. */
   readonly template: string
   /** Addresses of resolvers that guests ask. */
@@ -17,7 +15,7 @@ export type LibvirtConfig = {
   /** How long a VM may take until it can be logged in to. Default 180 s. */
   readonly readyTimeoutMs?: number
   /** How long a guest may take to shut down before its power is cut. Default 60 s. */
-  readonly shutdownTimeoutMs?: number
+  readonly shutdownSeconds?: number
 }
 
 /** The addresses of a VM, as the VM database has them. */
@@ -58,13 +56,13 @@ export type Host = Omit<LibvirtDeps, 'clock'> & { readonly config: LibvirtConfig
  */
 export function createSteps(host: Host, signal?: AbortSignal): Step<VmSpec>[] {
   const { agent, config } = host
-  const remove = async ({ name }: VmSpec) => void (await agent.call('vm-undefine', { name }))
+  const remove = async ({ name }: VmSpec) => void (await agent.call('vm-destroy', { name }, 100_000))
   return [
     { name: 'bridge', do: async () => void (await agent.call('bridge-ensure', {})) },
     {
       name: 'disk',
       do: async ({ name, diskGiB }) =>
-        void (await agent.call('vm-disk-create', { name, template: config.template, diskGiB })),
+        void (await agent.call('vm-disk-create', { name, template: config.template, disk_gib: diskGiB })),
       undo: remove,
     },
     {
@@ -75,7 +73,7 @@ export function createSteps(host: Host, signal?: AbortSignal): Step<VmSpec>[] {
     {
       name: 'define',
       do: async ({ name, vcpus, memoryMiB, mac }) =>
-        void (await agent.call('vm-define', { name, vcpus, memoryMiB, mac, template: config.template })),
+        void (await agent.call('vm-define', { name, vcpus, memory_mib: memoryMiB, mac, template: config.template })),
       undo: remove,
     },
     {
@@ -90,7 +88,7 @@ export function createSteps(host: Host, signal?: AbortSignal): Step<VmSpec>[] {
     {
       name: 'start',
       do: async ({ name }) => void (await agent.call('vm-start', { name })),
-      undo: async ({ name }) => void (await agent.call('vm-destroy', { name })),
+      undo: async ({ name }) => void (await agent.call('vm-stop', { name })),
     },
     { name: 'ready', do: ({ name }) => untilReady(host, name, signal) },
   ]
@@ -99,9 +97,9 @@ export function createSteps(host: Host, signal?: AbortSignal): Step<VmSpec>[] {
 /** Returns the steps that take a VM away. Each is fine with nothing there, so a removal goes on wherever it was interrupted. */
 export function destroySteps({ agent }: Host): Step<string>[] {
   return [
-    { name: 'power', do: async name => void (await agent.call('vm-destroy', { name })) },
+    { name: 'power', do: async name => void (await agent.call('vm-stop', { name })) },
     { name: 'network', do: async name => void (await agent.call('vm-network-del', { name })) },
-    { name: 'domain, disk and seed', do: async name => void (await agent.call('vm-undefine', { name })) },
+    { name: 'domain, disk and seed', do: async name => void (await agent.call('vm-destroy', { name }, 100_000)) },
   ]
 }
 
@@ -131,13 +129,20 @@ export function resumeSteps(host: Host, signal?: AbortSignal): Step<string>[] {
   return [...startSteps(host), { name: 'ready', do: name => untilReady(host, name, signal) }]
 }
 
-function seedParams(spec: VmSpec, config: LibvirtConfig): Record<string, unknown> {
-  const { name, mac, ipv4, ipv6, userData } = spec
-  const { nameservers } = config
-  return { name, userData, mac, ipv4, ...(ipv6 === undefined ? {} : { ipv6 }), nameservers }
+function seedParams({ name, mac, ipv4, ipv6, userData }: VmSpec, { nameservers }: LibvirtConfig): Params {
+  const { address, prefixLength, gateway } = ipv4
+  const network = {
+    mac,
+    ipv4: { address, prefix_length: prefixLength, gateway },
+    ...(ipv6 === undefined ? {} : { ipv6: { address: ipv6.address } }),
+    nameservers,
+  }
+  return { name, user_data: userData, network }
 }
 
-function networkParams(name: string, { mac, ipv4, ipv6 }: VmAddresses): Record<string, unknown> {
+type Params = Readonly<Record<string, unknown>>
+
+function networkParams(name: string, { mac, ipv4, ipv6 }: VmAddresses): Params {
   return { name, mac, ipv4, ...(ipv6 === undefined ? {} : { ipv6 }) }
 }
 
@@ -147,16 +152,12 @@ function knownAddresses(host: Host, name: string): VmAddresses {
   throw absent(name)
 }
 
-/** A guest that does not answer the power button within its time has its power cut. */
-async function stop({ agent, clock, config }: Host, name: string): Promise<void> {
-  const power = async () => parsePower(await agent.call('vm-status', { name }))
-  if ((await power()) !== 'running') return
-  await agent.call('vm-shutdown', { name })
-  const deadline = clock.monotonic() + (config.shutdownTimeoutMs ?? 60_000)
-  while ((await power()) === 'running') {
-    if (clock.monotonic() >= deadline) return void (await agent.call('vm-destroy', { name }))
-    await clock.sleep(500)
-  }
+/** A guest that does not heed the power button within its time has its power cut. */
+async function stop({ agent, config }: Host, name: string): Promise<void> {
+  if (parsePower(await agent.call('vm-status', { name })) !== 'running') return
+  const seconds = config.shutdownSeconds ?? 60
+  const { stopped } = await agent.call('vm-shutdown', { name, seconds }, (seconds + 30) * 1000)
+  if (stopped !== true) await agent.call('vm-stop', { name })
 }
 
 async function untilReady(host: Host, name: string, signal?: AbortSignal): Promise<void> {
@@ -181,13 +182,34 @@ async function isReady(host: Host, name: string): Promise<boolean> {
 }
 
 async function guestExec({ agent }: Host, name: string, argv: readonly [string, ...string[]]): Promise<GuestResult> {
-  return parseGuestResult(await agent.call('vm-guest-exec', { name, argv }, 130_000))
+  try {
+    return parseGuestResult(await agent.call('vm-guest-exec', { name, argv }, 90_000))
+  } catch (cause) {
+    throw isRetryable(cause) ? unreachable(name, cause) : isNotFound(cause) ? absent(name) : cause
+  }
 }
 
 async function metrics({ agent }: Host, name: string): Promise<VmMetrics> {
-  const sample = parseMetrics(await agent.call('vm-status', { name }))
-  if (sample !== undefined) return sample
-  throw absent(name)
+  try {
+    return parseMetrics(await agent.call('vm-metrics', { name }))
+  } catch (cause) {
+    throw isNotFound(cause) ? absent(name) : cause
+  }
+}
+
+function isNotFound(error: unknown): boolean {
+  return error instanceof BlockHostError && error.code === 'BH_DOMAIN_NOT_FOUND'
+}
+
+function unreachable(name: string, cause: unknown): BlockHostError {
+  return new BlockHostError({
+    code: 'BH_GUEST_UNREACHABLE',
+    message: `Nothing answers in ${name}`,
+    hint: `Look at its console: virsh console ${name}`,
+    fields: { name },
+    retryable: true,
+    cause,
+  })
 }
 
 function absent(name: string): BlockHostError {
