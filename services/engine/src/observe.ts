@@ -1,0 +1,156 @@
+import type { SubscriptionView } from '@blockhost/chain/subscription-view.ts'
+import type { VmState } from '@blockhost/vmdb/vm.ts'
+import { runningState, type Subscription, type SubscriptionChange } from './subscription.ts'
+
+/** What {@link observe} needs beside the subscription and the chain's view of it. */
+export type ObserveContext = {
+  readonly blockNumber: bigint
+  /** Block time, Unix seconds: expiry is judged by the chain's clock, never by ours. */
+  readonly chainNow: number
+  /** Blocks on top of a purchase's own before it counts. */
+  readonly confirmations: number
+  /** How long a suspended VM is kept, seconds. */
+  readonly graceSeconds: number
+  /** Blocks that a purchase which a reorganization took may need to come back. */
+  readonly reorgGraceBlocks: number
+  /** Whether a job of this subscription is running. */
+  readonly isBusy: boolean
+  /** What the VM database says; only asked for subscriptions that are ending. */
+  vmState(): VmState | undefined
+}
+
+/** What to do about one look at the chain: nothing, change the row, or forget it and read the id again. */
+export type Observation =
+  | { readonly kind: 'same' }
+  | { readonly kind: 'change'; readonly change: SubscriptionChange }
+  | { readonly kind: 'forget' }
+
+const same: Observation = { kind: 'same' }
+
+/**
+ * Decides what one look at the chain means for a subscription. Pure.
+ *
+ * @param view - `undefined`: the contract has no subscription of this id.
+ */
+export function observe(row: Subscription, view: SubscriptionView | undefined, context: ObserveContext): Observation {
+  if (view === undefined || view.subscriber !== row.subscriber || view.planId !== row.planId)
+    return observeGone(row, view !== undefined, context)
+  const facts = factsOf(row, view, context)
+  const change = decideState({ ...row, ...facts } as Subscription, view.cancelled, context)
+  const all = { ...facts, ...change }
+  return Object.keys(all).length === 0
+    ? same
+    : { kind: 'change', change: { ...all, changedBlock: context.blockNumber } }
+}
+
+/** The purchase is not on this chain (any more). */
+function observeGone(row: Subscription, isTaken: boolean, context: ObserveContext): Observation {
+  const { blockNumber } = context
+  switch (row.state) {
+    case 'seen':
+      return { kind: 'forget' }
+    case 'ended':
+      return { kind: 'forget' }
+    case 'paid':
+      // A VM that was never begun needs no undoing; a mint can't be under way without one.
+      return context.isBusy || row.attempts > 0 || row.tokenId !== undefined ? drop(blockNumber) : { kind: 'forget' }
+    case 'ending':
+      return row.reason === 'reorg' ? same : { kind: 'change', change: { reason: 'reorg', changedBlock: blockNumber } }
+    case 'dropped':
+      if (!isTaken && blockNumber < row.changedBlock + BigInt(context.reorgGraceBlocks)) return same
+      return { kind: 'change', change: { ...begin('ending'), reason: 'reorg', changedBlock: blockNumber } }
+    default:
+      return drop(blockNumber)
+  }
+}
+
+/** A job under way ends first; what it reaches is undone then. */
+function drop(changedBlock: bigint): Observation {
+  return { kind: 'change', change: { state: 'dropped', changedBlock } }
+}
+
+/** What the chain says that has no choice in it. */
+function factsOf(row: Subscription, view: SubscriptionView, { isBusy }: ObserveContext): SubscriptionChange {
+  const hasMoved = view.purchaseBlock !== row.purchaseBlock
+  // The same buyer's purchase in another block may carry other data.
+  const isUnread = hasMoved && !isBusy && row.txKey === undefined
+  return {
+    ...(view.expiresAt === row.expiresAt ? {} : { expiresAt: view.expiresAt }),
+    ...(hasMoved ? { purchaseBlock: view.purchaseBlock } : {}),
+    ...(isUnread && row.data !== undefined ? { data: undefined, dataAttempts: 0, dataRetryAt: 0 } : {}),
+  }
+}
+
+function decideState(row: Subscription, isCancelled: boolean, context: ObserveContext): SubscriptionChange {
+  if (isCancelled) return decideCancelled(row)
+  const isExpired = context.chainNow >= row.expiresAt
+  switch (row.state) {
+    case 'seen':
+      if (context.blockNumber - row.purchaseBlock < BigInt(context.confirmations)) return {}
+      return isExpired ? end('expired-unserved') : begin('paid')
+    case 'paid':
+      return isExpired && !context.isBusy ? end('expired-unserved') : {}
+    case 'creating':
+      return isExpired && !context.isBusy ? { ...begin('ending'), reason: 'expired' } : {}
+    case 'created':
+    case 'minted':
+    case 'live':
+      return isExpired ? suspend(context.chainNow) : {}
+    case 'suspending':
+    case 'suspended':
+      return isExpired ? decideSuspended(row, context) : { ...begin('resuming'), suspendedAt: undefined }
+    case 'resuming':
+      return isExpired ? suspend(context.chainNow) : {}
+    case 'ending':
+      return decideEnding(row, isExpired, context)
+    case 'ended':
+      return isExpired || row.reason === 'cancelled'
+        ? {}
+        : { ...begin('paid'), reason: undefined, boundToken: undefined }
+    case 'dropped':
+      return { ...begin(row.vmExpiresAt === undefined ? 'creating' : runningState(row)) }
+    case 'minting':
+      return {}
+  }
+}
+
+function decideCancelled(row: Subscription): SubscriptionChange {
+  switch (row.state) {
+    case 'seen':
+      return end('cancelled')
+    case 'ended':
+      return row.reason === 'cancelled' ? {} : { reason: 'cancelled' }
+    case 'ending':
+      return row.reason === 'cancelled' ? {} : { reason: 'cancelled' }
+    default:
+      return { ...begin('ending'), reason: 'cancelled' }
+  }
+}
+
+function decideSuspended(row: Subscription, { chainNow, graceSeconds }: ObserveContext): SubscriptionChange {
+  const since = Math.max(row.expiresAt, row.suspendedAt ?? chainNow)
+  return row.state === 'suspended' && chainNow >= since + graceSeconds ? { ...begin('ending'), reason: 'expired' } : {}
+}
+
+/** Somebody paid while the VM waited for its end: as long as nothing was taken away, it is kept. */
+function decideEnding(row: Subscription, isExpired: boolean, context: ObserveContext): SubscriptionChange {
+  const isSaved = row.reason !== 'cancelled' && !isExpired && !context.isBusy
+  if (!isSaved) return {}
+  const vm = context.vmState()
+  return vm === 'suspended' || vm === 'active'
+    ? { ...begin('resuming'), reason: undefined, suspendedAt: undefined }
+    : {}
+}
+
+function suspend(chainNow: number): SubscriptionChange {
+  return { ...begin('suspending'), suspendedAt: chainNow }
+}
+
+function end(reason: 'cancelled' | 'expired-unserved'): SubscriptionChange {
+  return { ...begin('ended'), reason }
+}
+
+/** A step that begins has not failed yet. */
+function begin(state: Subscription['state']): SubscriptionChange {
+  return { state, attempts: 0, retryAt: 0, error: undefined, errorCode: undefined }
+}

@@ -1,0 +1,53 @@
+import type { Log } from '@blockhost/kit/log.ts'
+import type { Provisioner } from '@blockhost/provisioners/provisioner.ts'
+import type { Store } from './store.ts'
+import { type Subscription, subscriptionIdOf, vmNameOf } from './subscription.ts'
+
+/** What comparing with the hypervisor needs. */
+export type PowerDeps = {
+  readonly store: Store
+  readonly provisioner: Provisioner
+  readonly log: Log
+  isBusy(id: bigint): boolean
+}
+
+const lost = 'BH_VM_LOST'
+
+/**
+ * Compares what runs with what should: after a restart of the host, or another program's doing. A paid VM that is off is
+ * started, one that is not paid and runs is suspended. One that is gone is told: its data are somebody's, so nothing is made anew.
+ *
+ * @returns How many subscriptions were put to work.
+ */
+export async function comparePower({ store, provisioner, log, isBusy }: PowerDeps): Promise<number> {
+  const seen = new Map((await provisioner.list()).map(({ name, power }) => [name, power]))
+  let changes = 0
+  for (const [name, power] of seen) {
+    const id = subscriptionIdOf(name)
+    const row = id === undefined || isBusy(id) ? undefined : store.find(id)
+    if (row === undefined) continue
+    const state = row.state
+    if (power === 'stopped' && isRunning(row)) store.change(row.id, { state: 'resuming' })
+    else if (power === 'running' && state === 'suspended') store.change(row.id, { state: 'suspending' })
+    else continue
+    changes += 1
+    log.warn({ subscription: row.id, power, state }, 'the hypervisor differs from what is paid for')
+  }
+  for (let after = 0n; ; ) {
+    const rows = store.after(after, 1000)
+    for (const row of rows) if (!isBusy(row.id)) noteLoss(store, row, seen.has(vmNameOf(row.id)))
+    if (rows.length < 1000) return changes
+    after = rows.at(-1)!.id
+  }
+}
+
+function isRunning({ state }: Subscription): boolean {
+  return state === 'created' || state === 'minted' || state === 'live'
+}
+
+function noteLoss(store: Store, row: Subscription, exists: boolean): void {
+  const isLost = !exists && (row.state === 'live' || row.state === 'suspended')
+  if (isLost && row.errorCode === undefined)
+    store.change(row.id, { error: `The hypervisor has no VM ${vmNameOf(row.id)}`, errorCode: lost })
+  else if (!isLost && row.errorCode === lost) store.change(row.id, { error: undefined, errorCode: undefined })
+}
