@@ -198,8 +198,8 @@ function releaseAllocation(state: ContractState, nftContract: Address, { from, r
 
 function releaseRequest(state: ContractState, id: bigint, { from, rules }: CallContext): CallResult {
   const request = state.requests[Number(id) - 1]
-  if (request === undefined) return { ok: false, error: 'InvalidRequestId' }
-  if (state.mapping.get(request.nftContract) !== id) return { ok: false, error: 'NoAllocation' }
+  if (request === undefined || state.mapping.get(request.nftContract) !== id)
+    return { ok: false, error: 'NoAllocation' }
   if (from !== rules.owner && from !== state.nfts.get(request.nftContract)?.owner)
     return { ok: false, error: 'NotNftOwner' }
   return done(release(state, id))
