@@ -1,6 +1,7 @@
 /** What one seed is about: sizes, times, and which things go wrong how often. */
+
+import type { BrokerConfig } from '@blockhost/broker/config.ts'
 import type { Address } from 'viem'
-import type { BrokerConfig } from '../../services/broker/src/config.ts'
 import { brokerKeys } from './cast.ts'
 import type { ContractRules } from './contract.ts'
 import type { Random } from './random.ts'

@@ -60,7 +60,7 @@ function runLine(
       return ''
     case 'addr del':
       if (linkOf(state, dev).addresses.delete(rest[0]!)) return ''
-      throw new CommandFailure(2, 'RTNETLINK answers: Cannot assign requested address')
+      throw new CommandFailure(2, 'Error: ipv6: address not found.')
     case 'route replace':
       return replaceRoute(state, linkOf(state, dev), rest)
     case 'route del':
@@ -95,7 +95,7 @@ function setLink(state: FakeKernelState, link: FakeLink, words: readonly string[
 }
 
 function replaceRoute(state: FakeKernelState, link: FakeLink, words: readonly string[]): string {
-  if (!link.up) throw new CommandFailure(2, 'RTNETLINK answers: Network is down')
+  if (!link.up) throw new CommandFailure(2, 'Error: Nexthop device is not up.')
   const destination = words[0]!
   const protocol = wordAfter(words, 'proto', 'boot')
   for (const [key, route] of state.routes) if (route.destination === destination) state.routes.delete(key)
