@@ -210,7 +210,8 @@ export function createFollower(deps: FollowDeps): Follower {
       counters.dropped += 1
       deps.log.warn({ subscription: id, state: row.state }, 'a reorganization took a purchase; nothing was made for it')
       store.forget(id)
-      return readAgainFrom(id)
+      readAgainFrom(id)
+      return
     }
     tell(row, seen.change)
     store.change(id, seen.change)

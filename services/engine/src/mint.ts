@@ -35,7 +35,10 @@ const retry = { baseMs: 30_000, maxMs: 3_600_000 }
  */
 export function enqueueMints(deps: MintDeps, limit: number): number {
   const rows = deps.store.toMint(limit)
-  if (rows.length > 0) deps.store.transaction(() => rows.forEach(row => enqueueMint(deps, row)))
+  if (rows.length > 0)
+    deps.store.transaction(() => {
+      for (const row of rows) enqueueMint(deps, row)
+    })
   return rows.length
 }
 
@@ -72,10 +75,15 @@ const settled: SubscriptionChange = { attempts: 0, error: undefined, errorCode: 
 
 function enqueueMint({ store, outbox, nft, openPurchase, findVm, sshPort, log }: MintDeps, row: Subscription): void {
   const vm = findVm(row.id)
-  if (vm === undefined) return store.change(row.id, { state: 'paid', vmExpiresAt: undefined })
+  if (vm === undefined) {
+    store.change(row.id, { state: 'paid', vmExpiresAt: undefined })
+    return
+  }
   const hostname = vm.ipv6 ?? vm.ipv4
-  if (row.tokenId !== undefined && row.hostname === hostname)
-    return store.change(row.id, { ...settled, state: runningState(row) })
+  if (row.tokenId !== undefined && row.hostname === hostname) {
+    store.change(row.id, { ...settled, state: runningState(row) })
+    return
+  }
   const opened = openPurchase(row.data!, row.subscriber)
   if (!opened.ok)
     log.warn(
@@ -120,7 +128,8 @@ function takeToken(deps: MintDeps, row: Subscription, token: { tokenId: bigint; 
       { subscription: row.id, token: token.tokenId, holder: holder.id },
       'a token is known for another subscription',
     )
-    return store.change(row.id, mintFailed(deps, row, `token ${token.tokenId} belongs to subscription ${holder.id}`))
+    store.change(row.id, mintFailed(deps, row, `token ${token.tokenId} belongs to subscription ${holder.id}`))
+    return
   }
   const change = { tokenId: token.tokenId, tokenOwner: token.to, boundToken: undefined }
   store.change(row.id, { ...settled, ...change, state: runningState({ ...change, boundToken: undefined }) })

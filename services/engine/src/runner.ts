@@ -95,7 +95,8 @@ export function createRunner(deps: RunnerDeps): Runner {
     if (result.kind === 'forget') {
       if (!isWanted) return
       store.forget(row.id)
-      return deps.onForget(row.id)
+      deps.onForget(row.id)
+      return
     }
     const after = { ...current, ...result.facts } as Subscription
     const state = result.state === 'running' ? runningState(after) : result.state

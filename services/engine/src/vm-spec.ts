@@ -1,0 +1,59 @@
+import { createHmac } from 'node:crypto'
+import { readCloudInitTemplate, renderCloudInit } from '@blockhost/image/cloud-init.ts'
+import { parseIpv4Prefix } from '@blockhost/net/ipv4.ts'
+import type { VmSpec } from '@blockhost/provisioners/provisioner.ts'
+import type { Vm } from '@blockhost/vmdb/vm.ts'
+import { keccak256 } from 'ox/Hash'
+import type { EngineConfig } from './config.ts'
+import type { Subscription } from './subscription.ts'
+
+/** What describes VMs: their machine id, and everything that the hypervisor needs. */
+export type VmSpecs = {
+  machineIdOf(name: string): string
+  /** @throws {BlockHostError} when the plan's cloud-init template is missing or unusable. */
+  specOf(subscription: Subscription, vm: Vm): VmSpec
+}
+
+/** The host's link-local address on the bridge: no guest needs to assume that anything of its prefix is on the link. */
+const ipv6Gateway = 'fe80::1'
+
+/**
+ * Makes what describes VMs. Pure but for reading templates: a VM that is made again is described the same.
+ *
+ * @param serverKey - `server.key`; the sign-in secret of each VM is derived from it and never stored.
+ */
+export function createVmSpecs(config: EngineConfig, serverKey: Uint8Array): VmSpecs {
+  const { rules, chainId, hostIpv6, pools, web3 } = config
+  const network = parseIpv4Prefix(pools.ipv4.network)!
+  const operator = keccak256(`0x${Buffer.from(`${chainId}:${rules.nft}:${hostIpv6 ?? ''}`).toString('hex')}`)
+  const machineIdOf = (name: string) => `${name}.${operator.slice(2, 10)}`
+  return {
+    machineIdOf,
+    specOf(subscription, vm) {
+      const template = readCloudInitTemplate(config.cloudInitOf(subscription.planId))
+      const userData = renderCloudInit(template, {
+        name: vm.name,
+        username: vm.username,
+        machineId: vm.machineId,
+        otpSecret: createHmac('sha256', serverKey).update(`sign-in code of ${vm.machineId}`).digest(),
+        otpLength: web3.otpLength,
+        otpTtlSeconds: web3.otpTtlSeconds,
+        chainId,
+        nftContract: rules.nft,
+        rpcUrls: config.guestRpcUrls,
+        pagePort: web3.signingPagePort,
+        nameservers: config.nameservers,
+        ...(subscription.tokenId === undefined ? {} : { nftTokenId: subscription.tokenId }),
+      })
+      return {
+        name: vm.name,
+        vmid: vm.vmid,
+        ...config.sizeOf(subscription.planId),
+        mac: vm.mac,
+        ipv4: { address: vm.ipv4, prefixLength: network.length, gateway: pools.ipv4.gateway },
+        ipv6: vm.ipv6 === undefined ? undefined : { address: vm.ipv6, gateway: ipv6Gateway },
+        userData,
+      }
+    },
+  }
+}
