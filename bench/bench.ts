@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { messageOf } from '@blockhost/kit/errors.ts'
+import { ExecError } from '@blockhost/kit/exec.ts'
 import { activate } from './activate.ts'
 import { backlog } from './backlog.ts'
 import { burst } from './burst.ts'
@@ -102,7 +103,7 @@ async function runGroups(wanted: readonly BenchGroup[]) {
       tell(`${nameOf(group)} took ${((performance.now() - start) / 1000).toFixed(1)} s`)
     } catch (error) {
       failures++
-      tell(`${nameOf(group)} could not be measured: ${messageOf(error)}`)
+      tell(`${nameOf(group)} could not be measured: ${error instanceof ExecError ? error.stderr : messageOf(error)}`)
     }
   }
   return { figures, failures }

@@ -93,6 +93,7 @@ export async function startStage({ folder, blockTimeSeconds }: StageOptions): Pr
   const nftCode = await deployNft(anvil, asker)
   const brokerKey = publicKeyOf(readKeyFile(join(folder, 'ecies.key')))
 
+  let daemon: Daemon | undefined
   const count: Stage['count'] = async functionName => {
     const data = encodeFunctionData({ abi: brokerRequestsAbi, functionName })
     return Number(await anvil.rpc.call('eth_call', [{ to: requests, data }, 'latest']))
@@ -104,9 +105,20 @@ export async function startStage({ folder, blockTimeSeconds }: StageOptions): Pr
     count,
     makeHosts: many => makeHosts(anvil, nftCode, asker, many),
     submit: hosts => submit(anvil, asker, requests, brokerKey, hosts),
-    untilAnswered: (many, timeoutMs) =>
-      until(`${many} answers`, timeoutMs, async () => (await count('_activeCount')) >= many),
-    startDaemon: settings => startDaemon(folder, { requests, rpcUrl: proxy.url, ...settings }),
+    async untilAnswered(many, timeoutMs) {
+      let answered = 0
+      const condition = async () => {
+        answered = await count('_activeCount')
+        return answered >= many
+      }
+      const what = () =>
+        `${many} answers: ${answered} are there; the daemon says:\n${daemon?.log.slice(-20).join('\n')}`
+      await until(what, timeoutMs, condition)
+    },
+    async startDaemon(settings) {
+      daemon = await startDaemon(folder, { requests, rpcUrl: proxy.url, ...settings })
+      return daemon
+    },
     [Symbol.asyncDispose]: async () => {
       await proxy[Symbol.asyncDispose]()
       await anvil[Symbol.asyncDispose]()
@@ -271,10 +283,15 @@ confirmations = 0
 }
 
 /** Asks every 25 ms. */
-export async function until(what: string, timeoutMs: number, condition: () => Promise<boolean>): Promise<void> {
+export async function until(
+  what: string | (() => string),
+  timeoutMs: number,
+  condition: () => Promise<boolean>,
+): Promise<void> {
   const end = performance.now() + timeoutMs
   while (!(await condition())) {
-    if (performance.now() > end) throw new Error(`waited ${timeoutMs} ms in vain for ${what}`)
+    if (performance.now() > end)
+      throw new Error(`waited ${timeoutMs} ms in vain for ${typeof what === 'string' ? what : what()}`)
     await new Promise(resolve => setTimeout(resolve, 25))
   }
 }
