@@ -20,7 +20,7 @@ import { writeFileAtomic } from '@blockhost/kit/files.ts'
 import { buildDisk } from './template/disk.ts'
 import { buildInitrd, kernelRelease } from './template/initrd.ts'
 import { gatherRecipe, type Recipe } from './template/recipe.ts'
-import { buildRootfs } from './template/rootfs.ts'
+import { buildRootfs, removeTree } from './template/rootfs.ts'
 
 /** A finished template. Its files are never written again: overlays lie on them. */
 export type Template = {
@@ -60,13 +60,13 @@ export async function buildTemplate(options: BuildOptions): Promise<Template & {
   if (known !== undefined) return { ...known, cached: true }
   mkdirSync(options.folder, { recursive: true, mode: 0o755 })
   const work = join(options.folder, `.work-${recipe.key.slice(0, 16)}`)
-  claim(work)
+  await claim(work, options.exec)
   try {
     const template = await make(recipe, work, options)
     writeFileAtomic(note, `${JSON.stringify(template, undefined, 2)}\n`, { mode: 0o644 })
     return { ...template, cached: false }
   } finally {
-    rmSync(work, { recursive: true, force: true })
+    await removeTree(work, options.exec)
   }
 }
 
@@ -77,7 +77,7 @@ function findTemplate(note: string): Template | undefined {
 }
 
 /** The folder is the claim; one left behind by a process that is gone is cleared. */
-function claim(work: string): void {
+async function claim(work: string, exec: Exec): Promise<void> {
   try {
     mkdirSync(work)
   } catch (cause) {
@@ -90,7 +90,7 @@ function claim(work: string): void {
         retryable: true,
         cause,
       })
-    rmSync(work, { recursive: true, force: true })
+    await removeTree(work, exec)
     mkdirSync(work)
   }
   mkdirSync(join(work, `pid-${process.pid}`))

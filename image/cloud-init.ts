@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { BlockHostError, exitCodes } from '@blockhost/kit/errors.ts'
 import { readTextFile } from '@blockhost/kit/files.ts'
 import { stringify as stringifyToml } from 'smol-toml'
-import { parse as parseYaml, stringify as stringifyYaml } from 'yaml'
+import { parse as parseYaml } from 'yaml'
 
 /** What a VM is told. */
 export type GuestSettings = {
@@ -63,7 +63,8 @@ export function readCloudInitTemplate(name: string): string {
  */
 export function renderCloudInit(template: string, settings: GuestSettings): string {
   const document = substitute(parseTemplate(template), variablesOf(settings))
-  return `#cloud-config\n${stringifyYaml(document, { lineWidth: 0 })}`
+  // JSON is YAML, and what blockhost-first-boot in the VM reads without cloud-init.
+  return `#cloud-config\n${JSON.stringify(document, undefined, 2)}\n`
 }
 
 type Variables = Readonly<Record<string, string | readonly string[]>>

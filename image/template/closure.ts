@@ -25,6 +25,7 @@ export function sourceClosure(root: string, entry: string): TreeEntry[] {
     files.add(at)
     const owner = packageFile(at)
     if (owner !== undefined) files.add(owner)
+    for (const path of wasmBeside(at)) files.add(path)
     if (!/\.(ts|js|mjs|cjs)$/.test(at)) continue
     for (const specifier of specifiersOf(readFileSync(at, 'utf8'))) {
       const found = resolver.resolve(specifier, at)
@@ -34,6 +35,10 @@ export function sourceClosure(root: string, entry: string): TreeEntry[] {
     }
   }
   for (const path of ownFiles(join(root, entry.split('/').slice(0, 2).join('/')))) files.add(path)
+  // Pages, styles and schemas of workspace packages are read, not imported.
+  for (const target of new Set(links.values()))
+    for (const path of ownFiles(join(root, 'node_modules/@blockhost', target)))
+      if (!path.endsWith('.ts')) files.add(path)
   const entries: TreeEntry[] = [
     ...[...files].map(path => ({ kind: 'file', path: relative(root, path) }) as const),
     ...[...links].map(([path, target]) => ({ kind: 'link', path, target }) as const),
@@ -90,6 +95,14 @@ function packageFile(path: string): string | undefined {
   return undefined
 }
 
+/** What JavaScript loads without an import. */
+function wasmBeside(path: string): string[] {
+  const folder = dirname(path)
+  return readdirSync(folder)
+    .filter(name => name.endsWith('.wasm'))
+    .map(name => join(folder, name))
+}
+
 function addLink(root: string, specifier: string, links: Map<string, string>): void {
   const name = specifier.split('/').slice(0, 2).join('/')
   const path = `node_modules/${name}`
@@ -98,7 +111,7 @@ function addLink(root: string, specifier: string, links: Map<string, string>): v
 
 function ownFiles(folder: string): string[] {
   return readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter(path => !/\.test\.ts$|(^|\/)(node_modules|test|fuzz|package)(\/|$)/.test(path))
+    .filter(path => !/\.test\.ts$|(^|\/)(node_modules|test|fuzz|lib|out|cache|coverage)(\/|$)/.test(path))
     .map(path => join(folder, path))
     .filter(path => statSync(path).isFile())
 }

