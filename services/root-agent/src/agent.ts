@@ -69,9 +69,20 @@ const requestSchema = z.strictObject({
 })
 
 function parseRequest(request: unknown): z.output<typeof requestSchema> {
+  checkShape(request, 8)
   const parsed = requestSchema.safeParse(request)
   if (parsed.success) return parsed.data
   throw refused(`invalid request: ${problems(parsed.error)}`)
+}
+
+/** Before the schemas: they leave out a key `__proto__` in silence, and go as deep as they are given. */
+function checkShape(value: unknown, depth: number): void {
+  if (typeof value !== 'object' || value === null) return
+  if (depth === 0) throw refused('invalid request: it is nested too deeply')
+  for (const [key, inner] of Object.entries(value)) {
+    if (key === '__proto__') throw refused('invalid request: a key is not allowed')
+    checkShape(inner, depth - 1)
+  }
 }
 
 function parseParams(action: Action, params: unknown): unknown {
