@@ -226,7 +226,7 @@ function startWeather(around: Surroundings, life: () => Life | undefined): void 
     chain.mine()
     world.after(scenario.blockSeconds * 1000, mine)
   })
-  faults.comes('reorg', () => chain.reorganize(random.int(1, scenario.maxReorgDepth)))
+  faults.comes('reorg', () => chain.reorganize(drawReorgDepth(chain, random, scenario.maxReorgDepth)))
   faults.comes('stale-endpoint', () => freezeEndpoint(world, chain, random))
   faults.comes('transaction-forgotten', () => chain.dropWaiting())
   faults.comes('fee-spike', () => spikeFees(around, random))
@@ -254,6 +254,18 @@ function startWeather(around: Surroundings, life: () => Life | undefined): void 
   faults.comes('interface-deleted', () => disturb(world, 'interface deleted', () => kernel.deleteLink(tunnelName)))
   faults.comes('firewall-flushed', () => disturb(world, 'firewall flushed', () => kernel.flushFirewall()))
   faults.comes('ndppd-killed', () => disturb(world, 'ndppd killed', () => kernel.kill('ndppd')))
+}
+
+/** Mostly one that takes the latest transactions away. */
+function drawReorgDepth(chain: SimChain, random: Random, most: number): number {
+  if (random.chance(0.3)) return random.int(1, most)
+  let block = chain.head()
+  for (let depth = 1; depth <= most; depth++) {
+    if (block.mined.length > 0) return depth
+    if (block.parent === undefined) break
+    block = block.parent
+  }
+  return random.int(1, most)
 }
 
 function disturb(world: World, what: string, work: () => void): void {
