@@ -17,6 +17,7 @@ export function findQuietViolations(around: Surroundings, life: Life): Violation
   return [
     ...checkHealth(life),
     ...checkOpenEnds(life),
+    ...checkRefusalsLogged(life),
     ...checkRequests(life, state, leases),
     ...checkLeases(life, state, leases),
     ...checkAnswersOnChain(around.chain.head()),
@@ -56,6 +57,17 @@ function checkOpenEnds(life: Life): Violation[] {
     ...open.map(row => violation('every request comes to an end', JSON.stringify(row))),
     ...waiting.map(row => violation('every transaction comes to an end', JSON.stringify(row))),
   ]
+}
+
+function checkRefusalsLogged(life: Life): Violation[] {
+  const rows = life.db
+    .prepare(
+      `SELECT id, reason FROM requests WHERE state = 'refused' AND reason <> 'answer-failed' AND NOT EXISTS (
+         SELECT 1 FROM audit_log WHERE action = 'refuse'
+           AND json_extract(details, '$.request') = id AND json_extract(details, '$.reason') = requests.reason)`,
+    )
+    .all()
+  return rows.map(row => violation('every refusal is in the audit log', JSON.stringify(row)))
 }
 
 function checkRequests(life: Life, state: ContractState, leases: readonly LeaseRow[]): Violation[] {
