@@ -64,7 +64,7 @@ function checkRefusalsLogged(life: Life): Violation[] {
     .prepare(
       `SELECT id, reason FROM requests WHERE state = 'refused' AND reason <> 'answer-failed' AND NOT EXISTS (
          SELECT 1 FROM audit_log WHERE action = 'refuse'
-           AND json_extract(details, '$.request') = id AND json_extract(details, '$.reason') = requests.reason)`,
+           AND json_extract(details, '$.request') = requests.id AND json_extract(details, '$.reason') = requests.reason)`,
     )
     .all()
   return rows.map(row => violation('every refusal is in the audit log', JSON.stringify(row)))
