@@ -1,0 +1,168 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import type { Clock } from '@blockhost/kit/clock.ts'
+import { BlockHostError } from '@blockhost/kit/errors.ts'
+import { createFakeRootAgent } from '@blockhost/provisioners/libvirt/fake-root-agent.ts'
+import { createLibvirtProvisioner } from '@blockhost/provisioners/libvirt/libvirt.ts'
+import { openVmDatabase, type VmDatabase } from '@blockhost/vmdb/vm-database.ts'
+import { type CollectOptions, collect } from './collect.ts'
+
+const start = 1_800_000_000
+const day = 86_400
+const everything: CollectOptions = { execute: true, suspend: true, destroy: true, graceDays: 7 }
+const pools = {
+  vmid: { first: 100, last: 999 },
+  ipv4: { network: '192.168.122.0/24', gateway: '192.168.122.1' },
+  ipv6: { prefix: '2001:db8::/64' },
+}
+
+/** A host with VMs that expire after so many days. */
+async function makeHost(t: { after(work: () => void): void }, expiryDays: Readonly<Record<string, number>>) {
+  let wall = start
+  let block = start
+  const clock: Clock = { now: () => wall * 1000, monotonic: () => wall * 1000, sleep: () => Promise.resolve() }
+  const vms: VmDatabase = openVmDatabase(':memory:', pools, clock)
+  t.after(() => vms.close())
+  const agent = createFakeRootAgent()
+  const config = { template: '0123456789abcdef', nameservers: ['192.0.2.53'] }
+  const provisioner = createLibvirtProvisioner(config, { agent, addressesOf: name => vms.findVm(name), clock })
+  const expiries = new Map<string, number>()
+  for (const [name, days] of Object.entries(expiryDays)) {
+    const expiresAt = start + days * day
+    const vm = vms.reserveVm({ name, ownerWallet: `0x${'11'.repeat(20)}`, expiresAt })
+    await provisioner.create({
+      ...{ name, vmid: vm.vmid, vcpus: 1, memoryMiB: 512, diskGiB: 4, mac: vm.mac, userData: '#cloud-config\n' },
+      ipv4: { address: vm.ipv4, prefixLength: 24, gateway: '192.168.122.1' },
+      ipv6: undefined,
+    })
+    vms.markActive(name)
+    expiries.set(name, expiresAt)
+  }
+  return {
+    ...{ vms, agent, provisioner, expiries },
+    /** Time passes, for everybody. */
+    pass: (days: number) => {
+      wall += days * day
+      block += days * day
+    },
+    /** Only this machine's clock jumps. */
+    jump: (days: number) => {
+      wall += days * day
+    },
+    collect: (options: Partial<CollectOptions> = {}, look?: () => Promise<never>) =>
+      collect(
+        { vms, provisioner, clock, look: look ?? (() => Promise.resolve({ timestamp: block, expiries })) },
+        { ...everything, ...options },
+      ),
+  }
+}
+
+const nothing = { suspended: [], destroyed: [], extended: [], failed: [] }
+const [a, b] = ['blockhost-001', 'blockhost-002']
+
+describe('collect', () => {
+  test('suspends what has expired, destroys it after the grace, and leaves what is paid', async t => {
+    const host = await makeHost(t, { [a]: 1, [b]: 100 })
+    assert.deepEqual(await host.collect(), nothing)
+    host.pass(2)
+    assert.deepEqual(await host.collect(), { ...nothing, suspended: [a] })
+    assert.equal(await host.provisioner.status(a), 'stopped')
+    assert.deepEqual(await host.collect(), nothing, 'never twice')
+    host.pass(6)
+    assert.deepEqual(await host.collect(), nothing, 'never early')
+    host.pass(2)
+    assert.deepEqual(await host.collect(), { ...nothing, destroyed: [a] })
+    assert.deepEqual(host.agent.leftovers(a), [])
+    assert.equal(host.vms.findVm(a)!.state, 'destroyed')
+    assert.equal(await host.provisioner.status(b), 'running')
+  })
+
+  test('without execute only says what it would do', async t => {
+    const host = await makeHost(t, { [a]: 1 })
+    host.pass(2)
+    const before = host.agent.snapshot()
+    assert.deepEqual(await host.collect({ execute: false }), { ...nothing, suspended: [a] })
+    assert.equal(host.agent.snapshot(), before)
+    assert.equal(host.vms.findVm(a)!.state, 'active')
+  })
+
+  test('a clock that jumped ahead takes nobody’s VM', async t => {
+    const host = await makeHost(t, { [a]: 1 })
+    host.jump(1000)
+    assert.deepEqual(await host.collect(), nothing)
+    assert.equal(host.vms.findVm(a)!.state, 'active')
+  })
+
+  test('a clock that went back only delays', async t => {
+    const host = await makeHost(t, { [a]: 1 })
+    host.pass(2)
+    host.jump(-10)
+    assert.deepEqual(await host.collect(), nothing)
+    host.jump(10)
+    assert.deepEqual(await host.collect(), { ...nothing, suspended: [a] })
+  })
+
+  test('an extension on chain that nobody told the database saves the VM, and is told to it', async t => {
+    const host = await makeHost(t, { [a]: 1 })
+    host.pass(2)
+    host.expiries.set(a, start + 30 * day)
+    assert.deepEqual(await host.collect(), { ...nothing, extended: [a] })
+    assert.equal(host.vms.findVm(a)!.expiresAt, start + 30 * day)
+    assert.equal(await host.provisioner.status(a), 'running')
+  })
+
+  test('an extension between decision and mark saves the VM', async t => {
+    const host = await makeHost(t, { [a]: 1, [b]: 1 })
+    host.pass(2)
+    const list = host.provisioner.list
+    // The database is told while the first VM is being suspended.
+    host.provisioner.suspend = async name => {
+      host.vms.setExpiry(name === a ? b : a, start + 50 * day)
+    }
+    const { suspended, extended } = await host.collect()
+    assert.equal(suspended.length, 1)
+    assert.equal(extended.length, 1)
+    assert.equal((await list()).filter(({ power }) => power === 'running').length, 2)
+  })
+
+  test('does nothing at all when the chain can not be read', async t => {
+    const host = await makeHost(t, { [a]: 1 })
+    host.pass(2)
+    const error = new BlockHostError({ code: 'BH_RPC_UNAVAILABLE', message: 'no endpoint answers', retryable: true })
+    await assert.rejects(
+      host.collect({}, () => Promise.reject(error)),
+      error,
+    )
+    assert.equal(host.vms.findVm(a)!.state, 'active')
+  })
+
+  for (const action of ['vm-status', 'vm-shutdown', 'vm-network-del'])
+    test(`a suspension that was interrupted at ${action} is finished by the next run`, async t => {
+      const host = await makeHost(t, { [a]: 1 })
+      host.pass(2)
+      const error = new BlockHostError({ code: 'BH_SOCKET_TIMEOUT', message: 'no answer', retryable: true })
+      host.agent.failOn(action, { error, when: 'before' })
+      assert.equal((await host.collect()).failed.length, 1)
+      host.agent.failOn(action, undefined)
+      await host.collect()
+      assert.equal(await host.provisioner.status(a), 'stopped')
+      assert.deepEqual(host.agent.leftovers(a), ['disk', 'seed', 'domain'], 'no route')
+    })
+
+  for (const action of ['vm-stop', 'vm-network-del', 'vm-destroy'])
+    for (const when of ['before', 'after'] as const)
+      test(`an end that was interrupted ${when} ${action} is finished by the next run`, async t => {
+        const host = await makeHost(t, { [a]: 1, [b]: 1 })
+        host.pass(2)
+        await host.collect()
+        host.pass(10)
+        const error = new BlockHostError({ code: 'BH_SOCKET_TIMEOUT', message: 'no answer', retryable: true })
+        host.agent.failOn(action, { error, when })
+        const first = await host.collect()
+        assert.equal(first.failed.length, 2, 'one VM that fails does not keep the other')
+        host.agent.failOn(action, undefined)
+        assert.deepEqual((await host.collect()).destroyed.toSorted(), [a, b])
+        assert.equal(host.agent.snapshot(), '')
+        assert.deepEqual(await host.collect(), nothing)
+      })
+})
