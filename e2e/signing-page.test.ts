@@ -279,7 +279,7 @@ async function injectWallets(context: BrowserContext, wallets: FakeWallet[]): Pr
     return { result: signMessage(Buffer.from(params[0]!.slice(2), 'hex').toString('utf8'), owner.privateKey) }
   })
   await context.addInitScript(`(() => {
-    const icon = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E%3Ccircle cx='4' cy='4' r='4' fill='teal'/%3E%3C/svg%3E"
+    const icon = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E%3Ccircle cx='4' cy='4' r='4' fill='darkorange'/%3E%3C/svg%3E"
     const announce = () => {
       for (const [index, { name, answer }] of ${JSON.stringify(wallets)}.entries()) {
         const request = async ({ method, params }) => {

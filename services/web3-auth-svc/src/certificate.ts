@@ -6,8 +6,9 @@ import { createHash, createPrivateKey, generateKeyPairSync, randomBytes, sign, X
 import { existsSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
-import { readTextFile, writeFileAtomic } from '@blockhost/kit/files.ts'
+import { readTextFile } from '@blockhost/kit/files.ts'
 import { parseAddress } from '@blockhost/net/prefix.ts'
+import { writeStateFile } from './state-file.ts'
 
 /** A certificate with its key, PEM, as node:tls takes them. */
 export type Certificate = {
@@ -33,8 +34,8 @@ export function ensureCertificate(folder: string, names: readonly string[], nowM
   const kept = readKept(paths)
   if (kept !== undefined && isGood(new X509Certificate(kept.cert), names, nowMs)) return kept
   const made = makeCertificate(names, nowMs)
-  writeFileAtomic(paths.key, made.key, { mode: 0o600 })
-  writeFileAtomic(paths.cert, made.cert, { mode: 0o644 })
+  writeStateFile(paths.key, made.key)
+  writeStateFile(paths.cert, made.cert)
   return made
 }
 

@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import type { Address } from '@blockhost/chain/hex.ts'
 import type { Clock } from '@blockhost/kit/clock.ts'
 import { messageOf } from '@blockhost/kit/errors.ts'
-import { readTextFile, writeFileAtomic } from '@blockhost/kit/files.ts'
+import { readTextFile } from '@blockhost/kit/files.ts'
 import type { Log } from '@blockhost/kit/log.ts'
+import { writeStateFile } from './state-file.ts'
 
 /** A token of a contract on a chain. */
 export type TokenName = {
@@ -47,7 +48,7 @@ export function openLastKnown(
     const newest = [...known].sort(([, a], [, b]) => b.seenAtMs - a.seenAtMs).slice(0, maxTokens)
     const text = JSON.stringify({ v: 1, tokens: Object.fromEntries(newest) }, null, 1)
     try {
-      writeFileAtomic(path, `${text}\n`, { mode: 0o600 })
+      writeStateFile(path, `${text}\n`)
     } catch (error) {
       deps.log.warn({ path, problem: messageOf(error) }, 'the last known owner could not be kept')
     }

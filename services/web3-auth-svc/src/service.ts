@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { createRpc } from '@blockhost/chain/rpc.ts'
 import type { Clock } from '@blockhost/kit/clock.ts'
 import { messageOf } from '@blockhost/kit/errors.ts'
-import { readTextFile, writeFileAtomic } from '@blockhost/kit/files.ts'
+import { readTextFile } from '@blockhost/kit/files.ts'
 import { createFrameServer, type FrameServer } from '@blockhost/kit/frame.ts'
 import type { Log } from '@blockhost/kit/log.ts'
 import { type ChainBackend, createRpcBackend } from './chain-backend.ts'
@@ -18,6 +18,7 @@ import { openLastKnown } from './last-known.ts'
 import { createMethods, invalidRequest } from './methods.ts'
 import type { PageServer } from './page.ts'
 import { createRateLimit } from './rate-limit.ts'
+import { writeStateFile } from './state-file.ts'
 import { readTrustedFile } from './trusted-file.ts'
 
 /** What the service takes from outside. */
@@ -85,7 +86,7 @@ function ensureSecret(folder: string): Uint8Array {
     // The first start.
   }
   const secret = new Uint8Array(randomBytes(32))
-  writeFileAtomic(path, `${secret.toHex()}\n`, { mode: 0o600 })
+  writeStateFile(path, `${secret.toHex()}\n`)
   return secret
 }
 
