@@ -68,26 +68,27 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
   function beforeCommit(life: Life): () => void {
     ripen()
     const stillFreed = new Map(freed)
-    const audit = life.db.prepare('SELECT * FROM audit_log WHERE id > ? ORDER BY id').all(lastIds.audit) as AuditRow[]
-    const outbox = life.db
-      .prepare('SELECT id, intent_key, data FROM outbox WHERE id > ? ORDER BY id')
-      .all(lastIds.outbox)
+    const audit = life.query<AuditRow>('SELECT * FROM audit_log WHERE id > ? ORDER BY id', lastIds.audit)
+    const outbox = life.query<OutboxRow>(
+      'SELECT id, intent_key, data FROM outbox WHERE id > ? ORDER BY id',
+      lastIds.outbox,
+    )
     if (audit.length === 0 && outbox.length === 0) return () => undefined
     const after = readLeases(life)
     checkAudit(life, audit, after, stillFreed)
     if (audit.length > 0) checkPool(life, after)
     for (const row of audit) if (row.action === 'allocate') checkOwner(after.get(row.prefix!))
-    for (const row of outbox) checkIntent(life, row as OutboxRow, after)
+    for (const row of outbox) checkIntent(life, row, after)
     return () => {
       leases = after
       lastIds.audit = audit.at(-1)?.id ?? lastIds.audit
-      lastIds.outbox = Number(outbox.at(-1)?.id ?? lastIds.outbox)
+      lastIds.outbox = outbox.at(-1)?.id ?? lastIds.outbox
       freed = stillFreed
     }
   }
 
   function readLeases(life: Life): Map<string, LeaseRow> {
-    const rows = life.db.prepare('SELECT * FROM allocations').all() as LeaseRow[]
+    const rows = life.query<LeaseRow>('SELECT * FROM allocations')
     return new Map(rows.map(row => [row.prefix, row]))
   }
 
@@ -196,7 +197,7 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
   ): void {
     const { reason = '' } = details
     const sql = "SELECT digest FROM requests WHERE id = ? AND nft_contract = ? AND state = 'refused' AND reason = ?"
-    const found = life.db.prepare(sql).all(Number(details.request), nftContract, reason) as { digest: Hex }[]
+    const found = life.query<{ digest: Hex }>(sql, Number(details.request), nftContract, reason)
     check(found.length > 0, 'a refusal is recorded with its reason', () => JSON.stringify(details))
     const isFair = found.some(({ digest }) => isFairRefusal(life, digest, nftContract, reason, rows))
     check(isFair, 'a request is refused for a true reason only', () => `#${details.request}: ${reason}`)
@@ -229,10 +230,8 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
 
   /** Requests of a wallet that were decided on beyond the daily number; the one that is refused is among them. */
   function countAsked(life: Life, { requester }: ContractRequest): number {
-    const { n } = life.db.prepare('SELECT count(*) AS n FROM requests WHERE requester = ?').get(requester) as {
-      n: number
-    }
-    return n - config.limits.requestsPerWalletPerDay
+    const asked = life.query('SELECT 1 FROM requests WHERE requester = ?', requester)
+    return asked.length - config.limits.requestsPerWalletPerDay
   }
 
   /** Before, after, or on the way from one to the other. */
@@ -242,8 +241,8 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
   }
 
   function isPoolFull(life: Life, nftContract: string): boolean {
-    const free = life.db.prepare('SELECT 1 FROM free_ranges LIMIT 1').get()
-    const kept = life.db.prepare('SELECT 1 FROM resting WHERE nft_contract = ?').get(nftContract)
+    const free = life.query('SELECT 1 FROM free_ranges LIMIT 1')[0]
+    const kept = life.query('SELECT 1 FROM resting WHERE nft_contract = ?', nftContract)[0]
     return free === undefined && kept === undefined
   }
 
@@ -294,8 +293,8 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
   }
 
   function checkPartition(life: Life, rows: readonly LeaseRow[]): void {
-    const ranges = life.db.prepare('SELECT first, last FROM free_ranges').all() as { first: number; last: number }[]
-    const resting = life.db.prepare('SELECT prefix_index FROM resting').all() as { prefix_index: number }[]
+    const ranges = life.query<{ first: number; last: number }>('SELECT first, last FROM free_ranges')
+    const resting = life.query<{ prefix_index: number }>('SELECT prefix_index FROM resting')
     const single = [...rows, ...resting].map(({ prefix_index: at }) => ({ first: at, last: at }))
     const all = [...ranges, ...single].toSorted((a, b) => a.first - b.first)
     let next = 1
@@ -317,7 +316,7 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
     if (call.kind === 'submitResponses') for (const { id, digest } of call.answers) checkAnswerable(id, digest!, after)
     if (call.kind !== 'releaseRequest') return
     const sql = 'SELECT 1 FROM requests WHERE id = ? AND tx_key = ?'
-    const found = life.db.prepare(sql).get(call.id, row.intent_key)
+    const found = life.query(sql, call.id, row.intent_key)[0]
     check(found !== undefined, 'a release belongs to a request', () => row.intent_key)
   }
 
@@ -372,10 +371,7 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
   }
 
   function checkDropped(life: Life): void {
-    const rows = life.db.prepare("SELECT id, digest FROM requests WHERE state = 'dropped'").all() as {
-      id: number
-      digest: Hex
-    }[]
+    const rows = life.query<{ id: number; digest: Hex }>("SELECT id, digest FROM requests WHERE state = 'dropped'")
     for (const { id, digest } of rows)
       check(chain.orphaned.has(digest), 'only a reorganization drops a request', () => `#${id}`)
   }

@@ -1,5 +1,5 @@
 /** One life of the daemon: from start to stop, or to the await at which it is killed. */
-import type { DatabaseSync } from 'node:sqlite'
+import type { DatabaseSync, SQLInputValue } from 'node:sqlite'
 import type { Broker } from '@blockhost/broker/broker.ts'
 import { createBroker } from '@blockhost/broker/broker.ts'
 import { createDataplane } from '@blockhost/broker/dataplane.ts'
@@ -64,7 +64,8 @@ export type Ending = { readonly kind: 'killed' | 'stopped' } | { readonly kind: 
 /** A running daemon. */
 export type Life = {
   readonly number: number
-  readonly db: DatabaseSync
+  /** Reads the daemon's database over its own connection; inside a transaction that is what it will commit. */
+  query<Row>(sql: string, ...values: SQLInputValue[]): Row[]
   readonly store: Store
   readonly broker: Broker
   readonly isAlive: () => boolean
@@ -188,7 +189,7 @@ export function startLife(number: number, around: Surroundings, witness: Witness
   })
   const life: Life = {
     number,
-    db: store.db,
+    query: createQuery(store.db),
     store,
     broker: around.mutate.broker?.(broker) ?? broker,
     isAlive: () => alive,
@@ -304,6 +305,15 @@ function createSimSystem(kernel: FakeKernel, call: Call): System {
     write: (path, text) => call(`write ${path}`, 2, () => system.write(path, text)),
     signal: (pid, name) => system.signal(pid, name),
     hasProgram: name => system.hasProgram(name),
+  }
+}
+
+function createQuery(db: DatabaseSync): Life['query'] {
+  const prepared = new Map<string, ReturnType<DatabaseSync['prepare']>>()
+  return <Row>(sql: string, ...values: SQLInputValue[]) => {
+    const statement = prepared.get(sql) ?? db.prepare(sql)
+    prepared.set(sql, statement)
+    return statement.all(...values) as Row[]
   }
 }
 

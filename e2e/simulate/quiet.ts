@@ -12,7 +12,7 @@ import { tunnelName, upstreamName } from './scenario.ts'
 
 /** Returns what is wrong with a world at rest. */
 export function findQuietViolations(around: Surroundings, life: Life): Violation[] {
-  const leases = life.db.prepare('SELECT * FROM allocations').all() as LeaseRow[]
+  const leases = life.query<LeaseRow>('SELECT * FROM allocations')
   const state = around.chain.head().state
   return [
     ...checkHealth(life),
@@ -29,11 +29,11 @@ export function findQuietViolations(around: Surroundings, life: Life): Violation
 /** Returns a text that changes when database, chain or network do. */
 export function fingerprint(around: Surroundings, life: Life): string {
   const { chain, kernel } = around
-  const total = life.db.prepare('SELECT total_changes() AS n').get() as { n: number }
+  const [total] = life.query<{ n: number }>('SELECT total_changes() AS n')
   const network = kernel.render().replaceAll(/ \d+ \d+ \d+ off$/gm, '')
   const { requests, mapping } = chain.head().state
   const statuses = requests.map(request => request.status).join('')
-  return `${life.number} ${total.n} ${statuses} ${[...mapping].join()} ${chain.waitingCount()} ${network}`
+  return `${life.number} ${total!.n} ${statuses} ${[...mapping].join()} ${chain.waitingCount()} ${network}`
 }
 
 function violation(invariant: string, detail: string): Violation {
@@ -47,12 +47,8 @@ function checkHealth(life: Life): Violation[] {
 }
 
 function checkOpenEnds(life: Life): Violation[] {
-  const open = life.db
-    .prepare("SELECT id, state, reason FROM requests WHERE state IN ('leased', 'answering', 'releasing')")
-    .all()
-  const waiting = life.db
-    .prepare("SELECT note, state, problem FROM outbox WHERE state IN ('queued', 'sent', 'mined')")
-    .all()
+  const open = life.query("SELECT id, state, reason FROM requests WHERE state IN ('leased', 'answering', 'releasing')")
+  const waiting = life.query("SELECT note, state, problem FROM outbox WHERE state IN ('queued', 'sent', 'mined')")
   return [
     ...open.map(row => violation('every request comes to an end', JSON.stringify(row))),
     ...waiting.map(row => violation('every transaction comes to an end', JSON.stringify(row))),
@@ -60,13 +56,10 @@ function checkOpenEnds(life: Life): Violation[] {
 }
 
 function checkRefusalsLogged(life: Life): Violation[] {
-  const rows = life.db
-    .prepare(
-      `SELECT id, reason FROM requests WHERE state = 'refused' AND reason <> 'answer-failed' AND NOT EXISTS (
+  const rows =
+    life.query(`SELECT id, reason FROM requests WHERE state = 'refused' AND reason <> 'answer-failed' AND NOT EXISTS (
          SELECT 1 FROM audit_log WHERE action = 'refuse'
-           AND json_extract(details, '$.request') = requests.id AND json_extract(details, '$.reason') = requests.reason)`,
-    )
-    .all()
+           AND json_extract(details, '$.request') = requests.id AND json_extract(details, '$.reason') = requests.reason)`)
   return rows.map(row => violation('every refusal is in the audit log', JSON.stringify(row)))
 }
 
@@ -78,9 +71,11 @@ function checkRequests(life: Life, state: ContractState, leases: readonly LeaseR
 }
 
 function checkUnanswered(life: Life, request: ContractRequest): Violation[] {
-  const row = life.db
-    .prepare('SELECT state, reason FROM requests WHERE id = ? AND digest = ?')
-    .get(request.id, request.digest) as { state: string; reason: string } | undefined
+  const row = life.query(
+    'SELECT state, reason FROM requests WHERE id = ? AND digest = ?',
+    request.id,
+    request.digest,
+  )[0] as { state: string; reason: string } | undefined
   if (row?.state === 'refused') return []
   return [violation('every request is answered, refused or overtaken', `#${request.id} is ${row?.state ?? 'unknown'}`)]
 }

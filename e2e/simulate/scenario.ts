@@ -88,10 +88,10 @@ export function drawScenario(random: Random, files: { readonly privateKey: strin
     inclusion: random.pick([0.5, 0.9, 1]),
     lastBaseFeeGwei: random.pick([10, 30, 90]),
     hasWireGuardModule: random.chance(0.7),
-    stormMs: random.int(2, 6) * minute,
+    stormMs: random.int(90, 240) * 1000,
     faults: drawFaults(random),
     maxReorgDepth,
-    hostRestMs: random.pick([12_000, 40_000, 120_000]),
+    hostRestMs: random.pick([8_000, 25_000, 80_000]),
   }
 }
 
