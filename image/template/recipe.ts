@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { stripTypeScriptTypes } from 'node:module'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { BlockHostError } from '@blockhost/kit/errors.ts'
@@ -24,6 +25,7 @@ export type Recipe = {
 /** One file of the template that Debian does not bring. */
 export type OverlayFile =
   | { readonly kind: 'file'; readonly path: string; readonly from: string; readonly isExecutable: boolean }
+  | { readonly kind: 'text'; readonly path: string; readonly text: string }
   | { readonly kind: 'link'; readonly path: string; readonly target: string }
 
 /** Where the parts are taken from. */
@@ -45,8 +47,7 @@ export async function gatherRecipe({ root, exec }: RecipeOptions): Promise<Recip
   const names = parsePackages(readFileSync(join(folder, 'packages.txt'), 'utf8'))
   await buildPamModule(root, exec)
   const [packages, sources] = await Promise.all([candidateVersions(exec, names), debianSources(exec)])
-  const firstBoot = toOverlay(`${guestRoot}/first-boot.ts`, join(folder, 'first-boot.ts'))
-  const overlay = [...ownFiles(join(folder, 'files')), firstBoot, ...loginFiles(root), ...serviceFiles(root)]
+  const overlay = [...ownFiles(join(folder, 'files')), firstBoot(folder), ...loginFiles(root), ...serviceFiles(root)]
   const init = readFileSync(join(folder, 'init'))
   const builder = ['rootfs.ts', 'initrd.ts', 'disk.ts', 'cpio.ts'].map(name => readFileSync(join(folder, name)))
   const hash = createHash('sha256').update(JSON.stringify({ packages, overlay: overlay.map(describeFile), epoch }))
@@ -96,6 +97,12 @@ async function debianSources(exec: Exec): Promise<string[]> {
     return origin === 'Debian' ? [`deb ${uri} ${release} ${component}`] : []
   })
   return [...new Set(lines)].sort()
+}
+
+/** Without its types: stripping them is WebAssembly, and seconds where the processor is emulated. */
+function firstBoot(folder: string): OverlayFile {
+  const text = stripTypeScriptTypes(readFileSync(join(folder, 'first-boot.ts'), 'utf8'))
+  return { kind: 'text', path: `${guestRoot}/first-boot.mjs`, text }
 }
 
 function ownFiles(folder: string): OverlayFile[] {
@@ -152,7 +159,7 @@ function toOverlay(path: string, from: string): OverlayFile {
 
 /** A runtime of 150 MB is told by its size: reading it would be most of the time that a second run takes. */
 function describeFile(file: OverlayFile): unknown {
-  if (file.kind === 'link') return file
+  if (file.kind !== 'file') return file
   const { size } = statSync(file.from)
   const content = size > 2 ** 25 ? size : createHash('sha256').update(readFileSync(file.from)).digest('hex')
   return { path: file.path, isExecutable: file.isExecutable, content }

@@ -69,6 +69,7 @@ function putFile(file: OverlayFile, folder: string): void {
   mkdirSync(dirname(path), { recursive: true })
   rmSync(path, { force: true })
   if (file.kind === 'link') symlinkSync(file.target, path)
+  else if (file.kind === 'text') writeFileSync(path, file.text, { mode: 0o644 })
   else {
     copyFileSync(file.from, path)
     chmodSync(path, file.isExecutable ? 0o755 : 0o644)

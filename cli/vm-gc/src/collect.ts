@@ -56,18 +56,15 @@ export async function collect(deps: CollectDeps, options: CollectOptions): Promi
     failed: [] as Failure[],
   }
   const wall = Math.floor(clock.now() / 1000)
-  const mayBeDue = [
-    ...(options.suspend ? dueForSuspension(vms, wall) : []),
-    ...(options.destroy ? dueForEnd(vms, wall, options.graceDays) : []),
-  ]
-  const chain = await deps.look([...new Set(mayBeDue.map(({ name }) => name))])
+  const mayBeDue = due(vms, wall, options)
+  const all = [...mayBeDue.suspend, ...mayBeDue.destroy]
+  const chain = await deps.look(all.map(({ name }) => name))
   const now = Math.min(wall, chain.timestamp)
   const round: Round = { ...deps, ...options, now, chain, report, powers: await readPowers(deps) }
-  for (const vm of mayBeDue) noteExtension(round, vm)
-  if (options.suspend)
-    for (const vm of dueForSuspension(vms, now)) await attempt(round, vm.name, () => suspend(round, vm))
-  if (options.destroy)
-    for (const vm of dueForEnd(vms, now, options.graceDays)) await attempt(round, vm.name, () => destroy(round, vm))
+  for (const vm of all) noteExtension(round, vm)
+  const isDue = due(vms, now, options)
+  for (const vm of isDue.suspend) await attempt(round, vm.name, () => suspend(round, vm))
+  for (const vm of isDue.destroy) await attempt(round, vm.name, () => destroy(round, vm))
   return report
 }
 
@@ -81,14 +78,16 @@ type Round = CollectDeps &
     readonly powers: ReadonlyMap<string, 'running' | 'stopped'>
   }
 
-/** Those that are to be suspended, and those that a run before this one marked and did not finish. */
-function dueForSuspension(vms: VmDatabase, now: number): Vm[] {
-  return [...vms.vmsToSuspend(now), ...vms.listVms({ state: 'suspended' }).filter(vm => vm.expiresAt < now)]
-}
-
-/** Those whose grace is over, those that are half gone, and in a run that does something also what dead processes left half made. */
-function dueForEnd(vms: VmDatabase, now: number, graceDays: number): Vm[] {
-  return [...vms.vmsToDestroy(now, graceDays), ...vms.listVms({ state: 'destroying' })]
+/**
+ * Returns what is due at a time. To be suspended: what has expired, and what an earlier run marked and may not have finished. To be
+ * destroyed: what has had its grace, and what is half gone.
+ */
+function due(vms: VmDatabase, now: number, options: CollectOptions): { suspend: Vm[]; destroy: Vm[] } {
+  const ended = [...vms.vmsToDestroy(now, options.graceDays), ...vms.listVms({ state: 'destroying' })]
+  const destroy = options.destroy ? ended : []
+  const names = new Set(destroy.map(({ name }) => name))
+  const marked = vms.listVms({ state: 'suspended' }).filter(vm => vm.expiresAt < now && !names.has(vm.name))
+  return { suspend: options.suspend ? [...vms.vmsToSuspend(now), ...marked] : [], destroy }
 }
 
 async function readPowers({ provisioner }: CollectDeps): Promise<Map<string, 'running' | 'stopped'>> {
