@@ -62,7 +62,7 @@ export const vmUndefine = defineAction({
   timeoutMs: 30_000,
   lane: laneOf,
   async run({ name }, context) {
-    await virshUnless(context, ['undefine', vmUuid(name)], [notFound])
+    await virshUnless(context, undefine(name), [notFound])
     rmSync(vmFiles(context.host, name).domain, { force: true })
     return {}
   },
@@ -139,7 +139,7 @@ export const vmDestroy = defineAction({
   lane: laneOf,
   async run({ name }, context) {
     await virshUnless(context, ['destroy', vmUuid(name)], [notRunning, notFound])
-    await virshUnless(context, ['undefine', vmUuid(name)], [notFound])
+    await virshUnless(context, undefine(name), [notFound])
     removeVmFiles(context.host, name)
     return {}
   },
@@ -204,8 +204,13 @@ export async function virsh(
   }
 }
 
+/** With what libvirt keeps beside a domain: memory that was saved, firmware variables, snapshots. */
+function undefine(name: string): string[] {
+  return ['undefine', '--managed-save', '--nvram', '--snapshots-metadata', vmUuid(name)]
+}
+
 const notFound = /failed to get domain|Domain not found|no domain with matching/i
-const notRunning = /domain is not running/i
+const notRunning = /domain (?:'[^']*' )?(?:is )?not running/i
 
 async function virshUnless(context: ActionContext, args: readonly string[], fine: readonly RegExp[]): Promise<void> {
   try {

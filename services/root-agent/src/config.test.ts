@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { parseRootAgentConfig, readRootAgentConfig } from './config.ts'
+
+const example = readFileSync(new URL('../config.example.toml', import.meta.url), 'utf8')
+
+test('the example shows the defaults, all of them', () => {
+  assert.deepEqual(parseRootAgentConfig(example, 'x'), parseRootAgentConfig('', 'x'))
+  const keys = (value: unknown): string[] =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? Object.entries(value).flatMap(([key, inner]) => [key, ...keys(inner)])
+      : []
+  for (const key of keys(parseRootAgentConfig('', 'x')))
+    assert.match(example, new RegExp(`^(?:${key} = |\\[${key}\\])`, 'm'))
+})
+
+test('wrong keys and values are named', () => {
+  const fails = (text: string, expected: RegExp) =>
+    assert.throws(() => parseRootAgentConfig(text, '/etc/x.toml'), expected)
+  fails('nonsense = 1', /nonsense/)
+  fails('[firewall]\nknock_ports = [0]', /firewall\.knock_ports\.0/)
+  fails("[paths]\nvms = '/var/lib/../x'", /paths\.vms: expected an absolute, plain path/)
+  fails("[paths]\nvms = 'relative'", /paths\.vms/)
+  fails("[network]\nbridge = '-x'", /network\.bridge: expected the name of an interface/)
+  fails("[vm]\nlibvirt_uri = 'qemu+ssh://evil/system'", /vm\.libvirt_uri/)
+})
+
+test('a file that others can write is refused', t => {
+  const folder = mkdtempSync(join(tmpdir(), 'bh-agent-config-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const file = join(folder, 'root-agent.toml')
+  writeFileSync(file, "log_level = 'warn'\n", { mode: 0o644 })
+  assert.equal(readRootAgentConfig(file).log_level, 'warn')
+  chmodSync(file, 0o666)
+  assert.throws(() => readRootAgentConfig(file), { code: 'BH_PATH_UNTRUSTED', exitCode: 78 })
+})
