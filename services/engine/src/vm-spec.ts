@@ -1,9 +1,9 @@
 import { createHmac } from 'node:crypto'
+import { machineIdOf as machineIdFor } from '@blockhost/crypto/signed-message.ts'
 import { readCloudInitTemplate, renderCloudInit } from '@blockhost/image/cloud-init.ts'
 import { parseIpv4Prefix } from '@blockhost/net/ipv4.ts'
 import type { VmSpec } from '@blockhost/provisioners/provisioner.ts'
 import type { Vm } from '@blockhost/vmdb/vm.ts'
-import { keccak256 } from 'ox/Hash'
 import type { EngineConfig } from './config.ts'
 import type { Subscription } from './subscription.ts'
 
@@ -25,8 +25,8 @@ const ipv6Gateway = 'fe80::1'
 export function createVmSpecs(config: EngineConfig, serverKey: Uint8Array): VmSpecs {
   const { rules, chainId, hostIpv6, pools, web3 } = config
   const network = parseIpv4Prefix(pools.ipv4.network)!
-  const operator = keccak256(`0x${Buffer.from(`${chainId}:${rules.nft}:${hostIpv6 ?? ''}`).toString('hex')}`)
-  const machineIdOf = (name: string) => `${name}.${operator.slice(2, 10)}`
+  const machineIdOf = (vmName: string) =>
+    machineIdFor({ vmName, chainId, nftContract: rules.nft, hostIpv6: hostIpv6 ?? '' })
   return {
     machineIdOf,
     specOf(subscription, vm) {
