@@ -100,8 +100,8 @@ export function inheritedSocket(env: Readonly<Record<string, string | undefined>
 export type CallFrameOptions = {
   /** For connecting, sending and the whole answer, milliseconds. */
   timeoutMs: number
-  /** Longest answer taken, bytes. */
-  maxBytes: number
+  /** Longest answer taken, bytes. Default 1 MiB. */
+  maxBytes?: number
 }
 
 /**
@@ -113,7 +113,7 @@ export type CallFrameOptions = {
 export function callFrame(path: string, request: unknown, options: CallFrameOptions): Promise<unknown> {
   const frame = encodeFrame(request)
   return new Promise((resolve, reject) => {
-    const decoder = createFrameDecoder(options.maxBytes)
+    const decoder = createFrameDecoder(options.maxBytes ?? 1024 * 1024)
     const socket = createConnection({ path })
     const finish = (settle: () => void) => {
       clearTimeout(timer)
