@@ -130,14 +130,15 @@ export function createBroker(initial: BrokerConfig, deps: BrokerDeps): Broker {
     })
   }
 
-  /** Notes handshakes for operators, at most once an hour a lease. */
+  /** Notes where hosts were heard from, and their handshakes, at most once an hour a lease. */
   async function noteHandshakes(): Promise<void> {
     if (store.leaseCount() === 0) return
     const peers = await dataplane.peers()
     store.transaction(() => {
       for (const lease of store.leases()) {
-        const seconds = peers.get(lease.publicKey)?.latestHandshake
+        const { latestHandshake: seconds, endpoint } = peers.get(lease.publicKey) ?? {}
         if (seconds !== undefined && seconds * 1000 - seenAt(lease) > hourMs) store.markSeen(lease, seconds * 1000)
+        if (endpoint !== undefined && endpoint !== lease.endpoint) store.noteEndpoint(lease, endpoint)
       }
     })
   }

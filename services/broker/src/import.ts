@@ -1,6 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { type Clock, isoTime } from '@blockhost/kit/clock.ts'
 import { BlockHostError, exitCodes } from '@blockhost/kit/errors.ts'
+import { parseEndpoint } from '@blockhost/net/endpoint.ts'
 import { type Pool, prefixAt } from './pool.ts'
 
 /** Returns whether the database was made by the earlier generation (which kept no schema version). */
@@ -94,7 +95,16 @@ function insertRows(db: DatabaseSync, rows: readonly OldRow[], pool: Pool, clock
     }
     nfts.add(nft)
     keys.add(row.pubkey)
-    insert.run(row.id, row.prefix, row.prefix_index, row.pubkey, row.endpoint, nft, row.allocated_at, row.last_seen_at)
+    insert.run(
+      row.id,
+      row.prefix,
+      row.prefix_index,
+      row.pubkey,
+      endpointOf(row),
+      nft,
+      row.allocated_at,
+      row.last_seen_at,
+    )
   }
   const insertRange = db.prepare('INSERT INTO free_ranges (first, last) VALUES (?, ?)')
   for (const [first, last] of gaps(
@@ -112,6 +122,12 @@ function insertRows(db: DatabaseSync, rows: readonly OldRow[], pool: Pool, clock
     'import',
     JSON.stringify({ leases: rows.length - resting, resting }),
   )
+}
+
+/** An endpoint with a name, or none at all, is left out: the host is heard from again soon. */
+function endpointOf({ endpoint }: OldRow): string | null {
+  const kind = endpoint === null ? undefined : parseEndpoint(endpoint)?.kind
+  return kind === undefined || kind === 'name' ? null : endpoint
 }
 
 // The earlier generation kept no record of who held a prefix before, so what it leaves unused rests the default time.

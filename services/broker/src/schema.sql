@@ -7,7 +7,7 @@ CREATE TABLE allocations (
   prefix TEXT NOT NULL UNIQUE,              -- RFC 5952, e.g. 2001:db8::100/120
   prefix_index INTEGER NOT NULL UNIQUE,     -- 1.. ; 0 is the broker's own
   pubkey TEXT NOT NULL UNIQUE,              -- WireGuard public key, base64: one key, one lease
-  endpoint TEXT,                            -- host:port, when the broker should call first
+  endpoint TEXT,                            -- address:port where the host was last heard from
   nft_contract TEXT NOT NULL UNIQUE,        -- lower-case 0x: one NFT contract, one lease
   allocated_at TEXT NOT NULL,
   last_seen_at TEXT,                        -- latest handshake noted (at most an hour behind)

@@ -61,6 +61,16 @@ test('a lease that comes back while its prefix rests gets the same one', () => {
   assert.equal(store.restingCount(), 0)
 })
 
+test('noteEndpoint: where a host was heard from survives a restart, and goes with its key', () => {
+  using store = openStore(':memory:', pool, systemClock)
+  const lease = ask(store, 'a')!
+  store.noteEndpoint(lease, '192.0.2.1:40000')
+  const noted = store.findLease({ nftContract: 'a' })!
+  assert.equal(noted.endpoint, '192.0.2.1:40000')
+  store.rekey(noted, 'key-new', request(2n))
+  assert.equal(store.findLease({ nftContract: 'a' })?.endpoint, undefined)
+})
+
 test('transaction: everything or nothing', () => {
   using store = openStore(':memory:', pool, systemClock)
   assert.throws(() =>

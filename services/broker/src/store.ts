@@ -19,7 +19,7 @@ export type Lease = {
   readonly prefixIndex: number
   /** WireGuard public key, base64. */
   readonly publicKey: string
-  /** `host:port` when the broker should call first. */
+  /** `address:port` where the host was last heard from; `undefined` until then and after a change of key. */
   readonly endpoint: string | undefined
   /** Lower-case address. */
   readonly nftContract: string
@@ -75,6 +75,8 @@ export type Store = Disposable & {
   /** Takes a lease back; `rest` holds the prefix back, otherwise it is free at once, or rests on if it was resting before. */
   release(lease: Lease, reason: string, rest: RestTimes | undefined): void
   markSeen(lease: Lease, at: number): void
+  /** Remembers where a host was heard from (`address:port`), so that a broker that lost its interface can call first. */
+  noteEndpoint(lease: Lease, endpoint: string): void
   /** Frees what has rested enough. Returns how many prefixes that were. */
   collectRested(): number
   audit(action: string, about: { nftContract?: string; prefix?: string; details?: Record<string, unknown> }): void
@@ -195,6 +197,7 @@ function createStore(db: DatabaseSync, pool: Pool, clock: Clock): Store {
       else free.giveBack(lease.prefixIndex)
       audit('release', { nftContract: lease.nftContract, prefix: lease.prefix, details: { reason } })
     },
+    noteEndpoint: (lease, endpoint) => void sql.noteEndpoint.run(endpoint, lease.id),
     markSeen: (lease, at) => void sql.markSeen.run(isoTime(at), lease.id),
     collectRested: () => free.collect(clock.now()),
     audit,
@@ -265,6 +268,7 @@ function prepare(db: DatabaseSync) {
        WHERE id = ?`,
     ),
     remove: db.prepare('DELETE FROM allocations WHERE id = ?'),
+    noteEndpoint: db.prepare('UPDATE allocations SET endpoint = ? WHERE id = ?'),
     markSeen: db.prepare('UPDATE allocations SET tunnel_seen = 1, last_seen_at = ? WHERE id = ?'),
     audit: db.prepare(
       'INSERT INTO audit_log (timestamp, action, nft_contract, prefix, details) VALUES (?, ?, ?, ?, ?)',
