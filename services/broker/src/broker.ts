@@ -118,6 +118,10 @@ export function createBroker(initial: BrokerConfig, deps: BrokerDeps): Broker {
     })
   }
 
+  function isNetworkKnown(): boolean {
+    return network.reconciledAt > Number.NEGATIVE_INFINITY
+  }
+
   async function applyChanges(changes: readonly DataplaneChange[]): Promise<void> {
     const folded = foldChanges(changes)
     if (folded.length === 0) return
@@ -228,7 +232,7 @@ export function createBroker(initial: BrokerConfig, deps: BrokerDeps): Broker {
   function throwIfHopeless(report: TurnReport): void {
     const hasWorked = {
       chain: chainState.lastPollAt !== undefined,
-      network: network.reconciledAt > Number.NEGATIVE_INFINITY,
+      network: isNetworkKnown(),
     }
     if (!hasWorked.network && toExitCode(report.dataplaneError) === exitCodes.badConfig) throw report.dataplaneError
     if (!hasWorked.chain && toExitCode(report.chainError) === exitCodes.badConfig) throw report.chainError
@@ -269,7 +273,7 @@ export function createBroker(initial: BrokerConfig, deps: BrokerDeps): Broker {
       headBlock: chainState.head,
       lastPollAt: chainState.lastPollAt,
       chainError: describe(chainState),
-      dataplaneError: describe(network),
+      dataplaneError: describe(network) ?? (isNetworkKnown() ? undefined : 'they are set up for the first time'),
       operatorBalanceWei: chainState.balanceWei,
       requests: store.requests.countByState(),
       outboxPending: deps.onchain?.outbox.pending() ?? 0,
