@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
+import { chmodSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
@@ -13,6 +13,7 @@ import { type EngineField, openEngine, startEngineField } from './engine/field.t
 
 const limit = { timeout: 90_000 }
 const program = fileURLToPath(new URL('../services/engine/bin/blockhost-engine', import.meta.url))
+const command = fileURLToPath(new URL('../cli/blockhost/bin/blockhost', import.meta.url))
 const child = fileURLToPath(new URL('engine/child.ts', import.meta.url))
 const buyers = [100, 101, 102].map(testWallet)
 const started = new Set<ChildProcess>()
@@ -94,11 +95,45 @@ describe('blockhost-engine, as systemd runs it', () => {
     const second = await run(['--config-dir', field.folder])
     assert.equal(second.status, 75)
     assert.match(second.err, /Another blockhost-engine uses/)
+    const status = JSON.parse((await run(['status', '--all', '--json', '--config-dir', field.folder], command)).out)
+    assert.equal(status.engine.healthy, true)
+    assert.deepEqual(
+      [status.items[0].vm, status.items[0].words, status.items[0].token],
+      ['blockhost-001', 'running', 0],
+    )
+    const doctor = await run(['doctor', '--json', '--config-dir', field.folder], command)
+    const findings = (JSON.parse(doctor.out) as { findings: { what: string; verdict: string; text: string }[] })
+      .findings
+    assert.deepEqual(
+      findings.filter(({ verdict }) => verdict === 'bad'),
+      [],
+    )
+    assert.deepEqual(
+      findings.filter(({ verdict }) => verdict === 'warning').map(({ what }) => what),
+      ['VM template'],
+    )
+    assert.equal(doctor.status, 0)
     daemon.kill('SIGTERM')
     assert.deepEqual(await ended, [0, null])
     const messages = log.map(line => (JSON.parse(line) as { msg: string }).msg)
     assert.equal(messages[0], 'started')
     assert.equal(messages.at(-1), 'stopped')
+  })
+
+  it('blockhost doctor: says what is wrong and what to do', limit, async () => {
+    chmodSync(join(field.folder, 'minter.key'), 0o644)
+    field.proxy.setFault(() => ({ kind: 'status', status: 503 }))
+    const { status, out } = await run(['doctor', '--config-dir', field.folder], command)
+    field.proxy.setFault()
+    chmodSync(join(field.folder, 'minter.key'), 0o600)
+    assert.equal(status, 1)
+    assert.match(
+      out,
+      /BAD {3}key of the minter: .* has mode 644: others may read or change it\n {6}what to do: Run: chmod 0600/,
+    )
+    assert.match(out, /BAD {3}RPC: No RPC endpoint answered/)
+    assert.match(out, /BAD {3}engine: it does not run\n {6}what to do: Run `systemctl start blockhost-engine`/)
+    assert.equal((await run(['nonsense'], command)).status, 2)
   })
 
   it('says by its exit status whether starting it again can help', limit, async () => {
@@ -141,14 +176,18 @@ function collect(process_: ChildProcess): string[] {
   return lines
 }
 
-async function run(args: readonly string[]): Promise<{ status: number; err: string }> {
-  const process_ = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] })
+async function run(args: readonly string[], what = program): Promise<{ status: number; out: string; err: string }> {
+  const process_ = spawn(what, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  let out = ''
   let err = ''
+  process_.stdout!.setEncoding('utf8').on('data', (text: string) => {
+    out += text
+  })
   process_.stderr!.setEncoding('utf8').on('data', (text: string) => {
     err += text
   })
   const [status] = (await once(process_, 'close')) as [number]
-  return { status, err }
+  return { status, out, err }
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: a test reads whatever the daemon says
