@@ -60,7 +60,7 @@ describe('the daemon, killed with -9 at each step of a lease', needsRoot, () => 
       await world.restartDaemon()
       const { id, nft, publicKey } = await world.killAt(step, () => world.request())
       await world.restartDaemon()
-      await until(`request ${id} is answered`, () => world.rowOf(id)?.state === 'answered')
+      await world.until(`request ${id} is answered`, () => world.rowOf(id)?.state === 'answered')
       const lease = world.leaseOf(nft)
       assert.equal(lease?.pubkey, publicKey)
       assert.equal(await world.statusOf(id), 1)
@@ -81,10 +81,10 @@ describe('the daemon, killed with -9 at each step of taking a lease back', needs
     it(`${step}: ${what}`, limit, async () => {
       await world.restartDaemon()
       const asked = await world.request()
-      await until('the answer', () => world.rowOf(asked.id)?.state === 'answered')
+      await world.until('the answer', () => world.rowOf(asked.id)?.state === 'answered')
       await world.killAt(step, async () => asked)
       await world.restartDaemon()
-      await until(`request ${asked.id} is released`, () => world.rowOf(asked.id)?.state === 'released')
+      await world.until(`request ${asked.id} is released`, () => world.rowOf(asked.id)?.state === 'released')
       assert.equal(world.leaseOf(asked.nft), undefined)
       assert.equal(await world.statusOf(asked.id), 3)
       assert.equal(await world.answersTo(asked.id), 1)
@@ -99,6 +99,8 @@ type World = AsyncDisposable & {
   /** Holds the daemon at a step, lets `work` cause it, and kills it there. */
   killAt(step: string, work: () => Promise<Asked>): Promise<Asked>
   restartDaemon(): Promise<void>
+  /** Waits for a condition; a failure shows what the daemon said. */
+  until(what: string, look: () => boolean | undefined): Promise<void>
   rowOf(id: bigint): { state: string } | undefined
   leaseOf(nft: Address): { prefix: string; pubkey: string } | undefined
   keysOfLeases(): string[]
@@ -177,6 +179,10 @@ async function makeWorld(options: { tunnelTimeoutSeconds: number }): Promise<Wor
       await until('the daemon works', () => started.lastLines().some(line => line.includes('"started"')))
       daemon = started
     },
+    until: (what, look) =>
+      until(what, look).catch(error => {
+        throw new Error([error.message, ...(daemon?.lastLines() ?? ['the daemon is not running'])].join('\n'))
+      }),
     rowOf: id => query<{ state: string }>('SELECT state FROM requests WHERE id = ?', id)[0],
     leaseOf: nft =>
       query<{ prefix: string; pubkey: string }>(
