@@ -56,24 +56,32 @@ export type BuildOptions = {
 export async function buildTemplate(options: BuildOptions): Promise<Template & { readonly cached: boolean }> {
   const recipe = await gatherRecipe(options)
   const note = join(options.folder, `recipe-${recipe.key.slice(0, 16)}.json`)
-  const known = findTemplate(note)
+  const known = findTemplate(options.folder, note)
   if (known !== undefined) return { ...known, cached: true }
   mkdirSync(options.folder, { recursive: true, mode: 0o755 })
   const work = join(options.folder, `.work-${recipe.key.slice(0, 16)}`)
   await claim(work, options.exec)
   try {
-    const template = await make(recipe, work, options)
-    writeFileAtomic(note, `${JSON.stringify(template, undefined, 2)}\n`, { mode: 0o644 })
-    return { ...template, cached: false }
+    const made = await make(recipe, work, options)
+    writeFileAtomic(note, `${JSON.stringify(made, undefined, 2)}\n`, { mode: 0o644 })
+    return { ...toTemplate(options.folder, made), cached: false }
   } finally {
     await removeTree(work, options.exec)
   }
 }
 
-function findTemplate(note: string): Template | undefined {
+/** What is written down of a template; the paths follow. */
+type Note = Pick<Template, 'id' | 'kernelRelease' | 'sha256' | 'bytes' | 'buildSeconds'>
+
+function findTemplate(folder: string, note: string): Template | undefined {
   if (!existsSync(note)) return undefined
-  const template = JSON.parse(readFileSync(note, 'utf8')) as Template
+  const template = toTemplate(folder, JSON.parse(readFileSync(note, 'utf8')) as Note)
   return [template.disk, template.kernel, template.initrd].every(existsSync) ? template : undefined
+}
+
+function toTemplate(folder: string, note: Note): Template {
+  const at = (ending: string) => join(folder, `${note.id}.${ending}`)
+  return { ...note, disk: at('qcow2'), kernel: at('vmlinuz'), initrd: at('initrd') }
 }
 
 /** The folder is the claim; one left behind by a process that is gone is cleared. */
@@ -96,10 +104,10 @@ async function claim(work: string, exec: Exec): Promise<void> {
   mkdirSync(join(work, `pid-${process.pid}`))
 }
 
-async function make(recipe: Recipe, work: string, { folder, exec, clock }: BuildOptions): Promise<Template> {
+async function make(recipe: Recipe, work: string, { folder, exec, clock }: BuildOptions): Promise<Note> {
   const start = clock.monotonic()
   const tree = join(work, 'tree')
-  await buildRootfs(recipe, tree, exec)
+  await buildRootfs(recipe, tree, folder, exec)
   const release = kernelRelease(tree)
   const kernel = readFileSync(join(tree, 'boot', `vmlinuz-${release}`))
   const initrd = buildInitrd(tree, recipe.init)
@@ -116,8 +124,7 @@ async function make(recipe: Recipe, work: string, { folder, exec, clock }: Build
   // Byte for byte the same disk may lie there under running VMs: it stays.
   if (!existsSync(at('qcow2'))) renameSync(disk, at('qcow2'))
   const buildSeconds = Math.round((clock.monotonic() - start) / 1000)
-  const files = { disk: at('qcow2'), kernel: at('vmlinuz'), initrd: at('initrd') }
-  return { id, ...files, kernelRelease: release, sha256, bytes: statSync(at('qcow2')).blocks * 512, buildSeconds }
+  return { id, kernelRelease: release, sha256, bytes: statSync(at('qcow2')).blocks * 512, buildSeconds }
 }
 
 /** The root is the whole first disk; interfaces keep the kernel's names; what the kernel says goes to the serial console. */
@@ -142,7 +149,12 @@ async function main(args: readonly string[]): Promise<number> {
   }
   try {
     const root = fileURLToPath(new URL('..', import.meta.url))
-    const template = await buildTemplate({ root, folder, exec: createExec({ env: buildEnv }), clock: systemClock })
+    const template = await buildTemplate({
+      root,
+      folder,
+      exec: createExec({ env: templateBuildEnv }),
+      clock: systemClock,
+    })
     process.stdout.write(`${JSON.stringify(template)}\n`)
     return 0
   } catch (error) {
@@ -151,7 +163,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-/** Times in packages' own caches, and no first file system of Debian's. */
-const buildEnv = { SOURCE_DATE_EPOCH: '1686355200', INITRD: 'No', DEBIAN_FRONTEND: 'noninteractive' }
+/** Environment of the programs that make a template: times in the packages' own caches, and no first file system of Debian's. */
+export const templateBuildEnv = { SOURCE_DATE_EPOCH: '1686355200', INITRD: 'No', DEBIAN_FRONTEND: 'noninteractive' }
 
 if (import.meta.main) process.exitCode = await main(process.argv.slice(2))

