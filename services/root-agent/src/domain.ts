@@ -159,13 +159,14 @@ export const vmList = defineAction({
   schema: z.strictObject({}),
   timeoutMs: 60_000,
   async run(_params, context) {
-    const out = await virsh(context, ['list', '--all', '--uuid', '--name'])
-    const names = out
+    const list = await virsh(context, ['list', '--all', '--uuid', '--name'])
+    const states = parseStates(await virsh(context, ['domstats', '--state']))
+    const vms = list
       .split('\n')
       .map(line => line.trim().split(/\s+/, 2))
-      .flatMap(([uuid, name]) => (name !== undefined && vmUuid(name) === uuid ? [name] : []))
-    const vms: { name: string; state: string }[] = []
-    for (const name of names) vms.push({ name, state: await readState(context, name) })
+      .flatMap(([uuid, name]) =>
+        name !== undefined && vmUuid(name) === uuid ? [{ name, state: states.get(name) ?? 'absent' }] : [],
+      )
     return { vms }
   },
 })
@@ -218,6 +219,13 @@ async function virshUnless(context: ActionContext, args: readonly string[], fine
   } catch (error) {
     if (!(error instanceof BlockHostError) || !fine.some(expression => expression.test(error.message))) throw error
   }
+}
+
+/** Parses `virsh domstats --state`: for each domain its name and a number (enum virDomainState). */
+function parseStates(text: string): Map<string, string> {
+  const words = ['no state', 'running', 'idle', 'paused', 'in shutdown', 'stopped', 'crashed', 'pmsuspended']
+  const found = text.matchAll(/^Domain: '(.*)'\n {2}state\.state=(\d)$/gm)
+  return new Map([...found].map(([, name, code]) => [name!, words[Number(code)] ?? 'no state']))
 }
 
 async function readState(context: ActionContext, name: string): Promise<string> {

@@ -131,6 +131,12 @@ function playVirsh(argv: readonly string[], domains: FakeHost['domains']): strin
     return ''
   }
   if (verb === 'list') return [...domains].map(([name, { uuid }]) => ` ${uuid} ${name}\n`).join('')
+  if (verb === 'domstats' && args.length === 1) {
+    const code = { running: 1, paused: 3, 'shut off': 5 }
+    return [...domains]
+      .map(([name, { state }]) => `Domain: '${name}'\n  state.state=${code[state]}\n  state.reason=1\n\n`)
+      .join('')
+  }
   if (verb === 'uri') return 'qemu:///system\n'
   const uuid = verb === 'qemu-agent-command' ? args[2]! : args.at(-1)!
   const [name, domain] = [...domains].find(entry => entry[1].uuid === uuid) ?? fail(`failed to get domain '${uuid}'`)
