@@ -264,12 +264,12 @@ export function createOutbox(
     const seen = new Set<number>()
     for (let nonce = view.latestNonce; nonce < Math.min(lowest, view.latestNonce + maxGap); nonce++) {
       const holder = store.findByNonce(account, nonce)
-      if (holder === undefined) {
+      if (holder === undefined || wasMinedElsewhere(holder)) {
         seen.add(nonce)
         const since = holes.get(nonce) ?? { block: view.blockNumber, atMs: clock.monotonic() }
         holes.set(nonce, since)
         const waitedMs = clock.monotonic() - since.atMs
-        if (view.blockNumber >= since.block + gapDepth || waitedMs >= options.stuckAfterMs) fill(nonce)
+        if (view.blockNumber >= since.block + gapDepth || waitedMs >= options.stuckAfterMs) fill(nonce, holder)
       } else if (holder.state !== 'mined' && (holder.blockNumber ?? 0n) <= view.blockNumber) {
         if (lastAttempt(holder) === undefined) continue
         transaction(db, () => store.update(holder.id, onDropped(holder)))
@@ -279,13 +279,15 @@ export function createOutbox(
     for (const nonce of holes.keys()) if (!seen.has(nonce)) holes.delete(nonce)
   }
 
-  function fill(nonce: number): void {
+  /** @param holder - Gives the nonce up: it is done with another one. */
+  function fill(nonce: number, holder: Entry | undefined): void {
     const createdAt = clock.now()
     const key = `fill-nonce:${account}:${nonce}:${createdAt}`
     if (store.find(key) !== undefined) return
     log.warn({ nonce }, 'a nonce below ours was never used; filling it with a transaction that does nothing')
     const what = { key, note: `uses up nonce ${nonce}`, to: port.address, data: '0x', valueWei: 0n } as const
     transaction(db, () => {
+      if (holder !== undefined) store.update(holder.id, { nonce: null })
       const id = store.insert({ ...what, gasLimit: undefined, account, nonce, createdAt })
       store.update(id, { void_wanted: 1 })
     })
@@ -438,6 +440,12 @@ export function createOutbox(
       return running
     },
   }
+}
+
+/** Whether what was mined for an entry has another nonce than the one it holds: it was signed twice, as an endpoint had hidden the first. */
+function wasMinedElsewhere(entry: Entry): boolean {
+  const mined = entry.blockNumber === undefined ? undefined : entry.attempts.find(({ hash }) => hash === entry.hash)
+  return mined !== undefined && mined.nonce !== entry.nonce
 }
 
 function lastAttempt(entry: Entry): Attempt | undefined {
