@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import { allKeys } from './bench.ts'
 
 describe('bench', () => {
-  it('measures what issue 2 names, each figure once', () => {
+  it('measures what the issues name, each figure once', () => {
     const keys = allKeys()
     assert.equal(new Set(keys).size, keys.length)
     assert.deepEqual(
@@ -31,6 +31,8 @@ describe('bench', () => {
         'burst.pingP50Seconds',
         'burst.pingP99Seconds',
         'ecies.perSecond',
+        'engine.purchasesPerSecond',
+        'engine.catchUpBlocksPerSecond',
         'daemon.rssMiB',
         'cli.startMs',
       ],

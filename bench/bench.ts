@@ -10,6 +10,7 @@ import { activate } from './activate.ts'
 import { backlog } from './backlog.ts'
 import { burst } from './burst.ts'
 import { ecies } from './ecies.ts'
+import { engine } from './engine.ts'
 import type { BenchContext, BenchGroup, Figure } from './figure.ts'
 import { forward } from './forward.ts'
 import { gas } from './gas.ts'
@@ -43,6 +44,7 @@ const groups: readonly BenchGroup[] = [
   latency,
   burst,
   ecies,
+  engine,
   programs,
   gas,
 ]

@@ -98,10 +98,7 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
     log,
     run: (row, signal) => runJob(jobDeps, row, signal),
     onForget: id => follower.readAgainFrom(id),
-    onEnd: () => {
-      runner.start(rules.parallel)
-      wake.abort()
-    },
+    onEnd: () => wake.abort(),
   })
   const findVm = (id: bigint) => {
     const vm = vms.findVm(vmNameOf(id))

@@ -79,7 +79,6 @@ async function bindToken({ vms, provisioner }: JobDeps, row: Subscription): Prom
   const vm = vms.markNftMinted(name, tokenId, row.tokenOwner ?? row.subscriber)
   const { exitCode, stderr } = await provisioner.guestExec(name, [guestProgram, 'bind', vm.username, String(tokenId)])
   if (exitCode !== 0) throw bindFailed(name, exitCode, stderr)
-  vms.setExtra(name, 'gecos_synced', true)
   return { kind: 'done', state: 'running', facts: { boundToken: tokenId } }
 }
 

@@ -24,7 +24,6 @@ export type Runner = {
   start(limits: Limits): void
   isBusy(id: bigint): boolean
   busy(): number
-  /** Milliseconds until the next queued job is due; `undefined` when none waits. */
   readonly counters: { readonly done: number; readonly failed: number }
   /** Ends waiting jobs and waits for all of them. */
   stop(): Promise<void>
@@ -43,48 +42,79 @@ const retry = {
   lasting: { baseMs: 30_000, maxMs: 1_800_000 },
 }
 
-/** Makes the runner. */
+type Job = { readonly lane: keyof Limits; readonly ended: Promise<void> }
+
+/** Makes the runner. Jobs that end together are noted, and the next ones begun, in one database transaction. */
 export function createRunner(deps: RunnerDeps): Runner {
   const { store, clock, log } = deps
-  const running = new Map<bigint, { lane: keyof Limits; ended: Promise<void> }>()
+  const running = new Map<bigint, Job>()
   const counters = { done: 0, failed: 0 }
   const stopping = new AbortController()
+  let outcomes: { row: Subscription; note: () => void; release: () => void }[] = []
+  let limits: Limits = { creates: 0, others: 0 }
 
-  function start(limits: Limits): void {
-    if (stopping.signal.aborted) return
-    const rows = (Object.keys(lanes) as (keyof Limits)[]).flatMap(lane => startLane(lane, limits[lane]))
-    if (rows.length === 0) return
-    const begun = rows.filter(({ row }) => row.state === 'paid')
-    if (begun.length > 0)
-      store.transaction(() => {
-        for (const { row } of begun) store.change(row.id, { state: 'creating', retryAt: row.retryAt })
-      })
-    for (const { row, lane } of rows) {
-      const current = row.state === 'paid' ? { ...row, state: 'creating' as const } : row
-      running.set(row.id, { lane, ended: runOne(current) })
-    }
+  function start(next: Limits): void {
+    limits = next
+    // What just ended is noted first, and the next ones begin with that.
+    if (outcomes.length === 0) launch(store.transaction(begin))
   }
 
-  function startLane(lane: keyof Limits, limit: number): { row: Subscription; lane: keyof Limits }[] {
-    const busy = [...running.values()].filter(job => job.lane === lane).length
+  /** Chooses what is due and marks it, inside the caller's transaction, in which what `outcomes` hold is noted already. */
+  function begin(): { row: Subscription; lane: keyof Limits }[] {
+    if (stopping.signal.aborted) return []
+    const chosen = (Object.keys(lanes) as (keyof Limits)[]).flatMap(lane => choose(lane, limits[lane]))
+    return chosen.map(({ row, lane }) => {
+      if (row.state !== 'paid') return { row, lane }
+      store.change(row.id, { state: 'creating', retryAt: row.retryAt })
+      return { row: { ...row, state: 'creating' }, lane }
+    })
+  }
+
+  function choose(lane: keyof Limits, limit: number): { row: Subscription; lane: keyof Limits }[] {
+    const ending = new Set(outcomes.map(({ row }) => row.id))
+    const busy = [...running].filter(([id, job]) => job.lane === lane && !ending.has(id)).length
     const room = limit - busy
     if (room <= 0) return []
     // Rows of running jobs are in the queue too, so that many more are read.
-    const rows = store.jobs(lanes[lane], room + running.size).filter(row => !running.has(row.id))
-    return rows.slice(0, room).map(row => ({ row, lane }))
+    const rows = store.jobs(lanes[lane], room + running.size)
+    return rows
+      .filter(row => !running.has(row.id) || ending.has(row.id))
+      .slice(0, room)
+      .map(row => ({ row, lane }))
   }
 
-  async function runOne(row: Subscription): Promise<void> {
-    try {
-      const result = await deps.run(row, stopping.signal)
-      store.transaction(() => finish(row, result))
-      counters.done += 1
-    } catch (error) {
-      fail(row, error)
-    } finally {
-      running.delete(row.id)
-      deps.onEnd()
+  function launch(jobs: readonly { row: Subscription; lane: keyof Limits }[]): void {
+    for (const { row, lane } of jobs) {
+      const { promise: ended, resolve: release } = Promise.withResolvers<void>()
+      running.set(row.id, { lane, ended })
+      deps.run(row, stopping.signal).then(
+        result => settle({ row, note: () => finish(row, result), release }),
+        (error: unknown) => settle({ row, note: () => fail(row, error), release }),
+      )
     }
+  }
+
+  function settle(outcome: (typeof outcomes)[number]): void {
+    outcomes.push(outcome)
+    if (outcomes.length === 1) setImmediate(flush)
+  }
+
+  function flush(): void {
+    const over = outcomes
+    let next: { row: Subscription; lane: keyof Limits }[] = []
+    try {
+      next = store.transaction(() => {
+        for (const { note } of over) note()
+        return begin()
+      })
+    } catch (error) {
+      log.error({ error: messageOf(error) }, 'what steps came to could not be noted; they are taken again')
+    }
+    outcomes = []
+    for (const { row } of over) running.delete(row.id)
+    launch(next)
+    for (const { release } of over) release()
+    deps.onEnd()
   }
 
   function finish(row: Subscription, result: JobResult): void {
@@ -101,6 +131,7 @@ export function createRunner(deps: RunnerDeps): Runner {
     const after = { ...current, ...result.facts } as Subscription
     const state = result.state === 'running' ? runningState(after) : result.state
     store.change(row.id, { ...result.facts, ...(isWanted ? { ...fresh, state } : {}) })
+    counters.done += 1
     log.info({ subscription: row.id, from: row.state, to: isWanted ? state : current.state }, 'step done')
   }
 
