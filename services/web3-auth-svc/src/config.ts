@@ -63,7 +63,7 @@ export function readConfig(paths: { service: string; login: string }): AuthConfi
     throw missing(paths.login, 'blockchain.nft_contract is needed in the mode "nft"')
   const { login: own, page } = service
   return Object.freeze({
-    machine: { id: login.machine.id, secret: login.machine.secret_key },
+    machine: { id: login.machine.id, secret: toSecret(login.machine.secret_key) },
     mode: login.auth.mode,
     otp: { length: login.auth.otp_length, ttlMs: login.auth.otp_ttl_seconds * 1000 },
     signingUrl: login.auth.signing_url?.replace(/\/+$/, ''),
@@ -81,6 +81,10 @@ export function readConfig(paths: { service: string; login: string }): AuthConfi
     limits: { perSource: own.attempts_per_minute_per_source, perUser: own.attempts_per_minute_per_user },
     logLevel: service.log_level,
   })
+}
+
+function toSecret(hex: string | undefined): Uint8Array | undefined {
+  return hex === undefined ? undefined : Uint8Array.fromHex(hex.replace(/^0x/, ''))
 }
 
 function toChain(service: ServiceFile, login: LoginFile, paths: { service: string }): ChainConfig | undefined {
@@ -168,7 +172,6 @@ const loginSchema = z.strictObject({
     secret_key: z
       .string()
       .regex(/^(0x)?([0-9a-fA-F]{2}){16,64}$/, 'expected 16 to 64 bytes in hexadecimal; leave it out to have one made')
-      .transform(text => Uint8Array.fromHex(text.replace(/^0x/, '')))
       .optional(),
   }),
   auth: z.strictObject({

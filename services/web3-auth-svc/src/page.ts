@@ -140,15 +140,20 @@ export type PageServer = { readonly port: number; close(): Promise<void> }
 /**
  * Serves `handler` over HTTPS on `listener`: an inherited socket, or a host and a port (0: any). Slow clients are cut off after 5 s.
  *
+ * @param patience - Other limits, as `node:http` names them.
  * @throws {BlockHostError} `BH_PAGE_LISTEN_FAILED` (retryable).
  */
 export async function servePage(
   handler: (request: IncomingMessage, response: ServerResponse) => void,
   certificate: { readonly cert: string; readonly key: string },
   listener: { readonly fd: number } | { readonly host: string; readonly port: number },
+  patience: Partial<typeof limits> = {},
 ): Promise<PageServer> {
   const { cert, key } = certificate
-  const server = createServer({ cert, key, minVersion: 'TLSv1.2', handshakeTimeout: 5000, ...limits }, handler)
+  const server = createServer(
+    { cert, key, minVersion: 'TLSv1.2', handshakeTimeout: 5000, ...limits, ...patience },
+    handler,
+  )
   server.maxConnections = 64
   await new Promise<void>((resolve, reject) => {
     server.once('error', cause => reject(listenFailed(listener, cause)))
