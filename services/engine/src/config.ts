@@ -26,7 +26,7 @@ const planKey = z.string().regex(/^(?:default|\d{1,15})$/, 'expected the id of a
 const schema = z
   .looseObject({
     database: absolutePath.default('/var/lib/blockhost/engine.db'),
-    socket: absolutePath.default('/run/blockhost/engine.sock'),
+    socket: absolutePath.default('/run/blockhost-engine/engine.sock'),
     log_level: z.enum(logLevels).default('info'),
     minter_key_file: absolutePath.optional(),
     confirmations: wholeNumber(0, 1_000).default(2),
