@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { createExec } from '@blockhost/kit/exec.ts'
 import { callFrame } from '@blockhost/kit/frame.ts'
 import { tapName, vmUuid } from '@blockhost/root-agent/vm-files.ts'
+import { hideKvm } from '@blockhost/testkit/hide-kvm.ts'
 import { startMachine } from '@blockhost/testkit/machine.ts'
 
 /*
@@ -33,6 +34,7 @@ test('a VM of a real libvirt, from disk to destroyed', { skip: missing }, async 
   write('/etc/blockhost/db.yaml', "ip_pool: {network: '10.9.0.0/24', start: 10, end: 99, gateway: 10.9.0.1}\n")
   write('/etc/libvirt/qemu.conf', 'security_driver = "none"\ncgroup_controllers = [ ]\nnamespaces = [ ]\n')
   mkdirSync(host.path('/run/blockhost'))
+  await hideKvm(host)
   await host.exec('virtlogd', ['-d'])
   await host.exec('libvirtd', ['-d'])
   const agent = await host.spawn([process.execPath, agentProgram])

@@ -4,6 +4,10 @@ import { z } from 'zod'
 import { type ActionContext, defineAction } from './action.ts'
 
 const programs = ['ip', 'nft', 'virsh', 'qemu-img', 'genisoimage', 'qm', 'virt-customize'] as const
+/** Seen with libvirt 9.0: 25 s for a define in place of 50 ms. */
+const unusableKvm =
+  '/dev/kvm is there but can not run guests: libvirt asks QEMU anew for what it can do each time a VM is defined, which takes long. Take /dev/kvm away.'
+
 const folders = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin']
 
 /** `host-status {}`: what there is: programs, accelerator, bridge, prefix, libvirt. Changes nothing. */
@@ -15,12 +19,14 @@ export const hostStatus = defineAction({
     const allocation = host.findAllocation()
     return {
       accelerator: host.accelerator,
+      kvm: host.kvm,
       architecture: host.architecture,
       programs: Object.fromEntries(programs.map(name => [name, isInstalled(name)])),
       bridge: { name: host.config.network.bridge, addresses: await readAddresses(context) },
       ipv6_prefix: allocation?.prefix ?? null,
       knock_ports: host.config.firewall.knock_ports,
       libvirt: await readLibvirt(context),
+      warnings: host.kvm === 'unusable' ? [unusableKvm] : [],
     }
   },
 })

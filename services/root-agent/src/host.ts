@@ -17,6 +17,8 @@ export type Host = {
   /** Group that may read key files; the socket's. */
   readonly gid: number
   readonly accelerator: 'kvm' | 'qemu'
+  /** Whether the processor can run guests itself. `unusable`: /dev/kvm is there, but nothing behind it. */
+  readonly kvm: KvmState
   readonly architecture: 'x86_64' | 'aarch64'
   /** Where kernel settings are read and written, `/proc/sys`. */
   readonly procSys: string
@@ -25,6 +27,9 @@ export type Host = {
   /** Reads `broker-allocation.json`; `undefined` when the host has no prefix. */
   findAllocation(): BrokerAllocation | undefined
 }
+
+/** What there is of KVM. */
+export type KvmState = 'usable' | 'unusable' | 'absent'
 
 /** Where the machine tells about itself; tests have another. */
 export type MachinePaths = { readonly kvm: string; readonly cpuInfo: string; readonly procSys: string }
@@ -36,10 +41,12 @@ export function describeHost(
   machine: MachinePaths = { kvm: '/dev/kvm', cpuInfo: '/proc/cpuinfo', procSys: '/proc/sys' },
 ): Host {
   const { accelerator } = config.vm
+  const kvm = findKvm(machine)
   return {
     config,
     ...about,
-    accelerator: accelerator === 'auto' ? (canUseKvm(machine) ? 'kvm' : 'qemu') : accelerator,
+    accelerator: accelerator === 'auto' ? (kvm === 'usable' ? 'kvm' : 'qemu') : accelerator,
+    kvm,
     procSys: machine.procSys,
     architecture: process.arch === 'arm64' ? 'aarch64' : 'x86_64',
     readDb: () => readTrusted(config, dbConfigFile),
@@ -76,11 +83,13 @@ function readTrusted<T>(config: RootAgentConfig, file: ConfigFile<T>): T {
 }
 
 /** A /dev/kvm alone says little: in containers and nested machines it may be there without a processor behind it. */
-function canUseKvm({ kvm, cpuInfo }: MachinePaths): boolean {
+function findKvm({ kvm, cpuInfo }: MachinePaths): KvmState {
+  if (!existsSync(kvm)) return 'absent'
   try {
     accessSync(kvm, constants.R_OK | constants.W_OK)
-    return process.arch === 'arm64' || /^flags\s*:.*\b(?:vmx|svm)\b/m.test(readFileSync(cpuInfo, 'utf8'))
+    const isUsable = process.arch === 'arm64' || /^flags\s*:.*\b(?:vmx|svm)\b/m.test(readFileSync(cpuInfo, 'utf8'))
+    return isUsable ? 'usable' : 'unusable'
   } catch {
-    return false
+    return 'unusable'
   }
 }
