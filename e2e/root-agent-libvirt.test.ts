@@ -15,6 +15,8 @@ import { startMachine } from '@blockhost/testkit/machine.ts'
  */
 
 const agentProgram = fileURLToPath(new URL('../services/root-agent/src/main.ts', import.meta.url))
+/** With the capabilities of the unit file, no more. */
+const asUnit = ['setpriv', '--no-new-privs', '--bounding-set=-all,+net_admin,+chown,+fowner,+dac_override'] as const
 const name = 'blockhost-001'
 const template = 'aaaabbbbcccc'
 const mac = '52:54:0a:09:00:0a'
@@ -37,7 +39,7 @@ test('a VM of a real libvirt, from disk to destroyed', { skip: missing }, async 
   await hideKvm(host)
   await host.exec('virtlogd', ['-d'])
   await host.exec('libvirtd', ['-d'])
-  const agent = await host.spawn([process.execPath, agentProgram])
+  const agent = await host.spawn([...asUnit, process.execPath, agentProgram])
   const path = host.path('/run/blockhost/root-agent.sock')
   await Promise.race([until(() => existsSync(path)), agent.ended])
   const ask = async (action: string, params: object = {}) =>

@@ -10,6 +10,8 @@ import { tapName } from '@blockhost/root-agent/vm-files.ts'
 import { type Machine, type MachineProcess, startMachine } from '@blockhost/testkit/machine.ts'
 
 const agentProgram = fileURLToPath(new URL('../services/root-agent/src/main.ts', import.meta.url))
+/** With the capabilities of the unit file, no more. */
+const asUnit = ['setpriv', '--no-new-privs', '--bounding-set=-all,+net_admin,+chown,+fowner,+dac_override'] as const
 const socket = '/run/blockhost/root-agent.sock'
 const prefix = '2001:db8:5::/64'
 const vms = {
@@ -214,7 +216,7 @@ async function prepareHost(t: TestContext): Promise<Machine> {
 async function startHost(t: TestContext) {
   const host = await prepareHost(t)
   const env = { PATH: `/run/bin:${process.env.PATH}` }
-  const agent: MachineProcess = await host.spawn([process.execPath, agentProgram], { env })
+  const agent: MachineProcess = await host.spawn([...asUnit, process.execPath, agentProgram], { env })
   const path = host.path(socket)
   await Promise.race([until(() => existsSync(path)), agent.ended])
   assert.ok(existsSync(path), agent.lastLines().join('\n'))
