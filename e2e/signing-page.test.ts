@@ -36,6 +36,7 @@ describe('signing page', needsChromium, () => {
       assert.equal(await page.text('#code'), challenge.code)
       assert.equal(await page.text('#machine'), machineId)
       assert.equal(await page.text('#user'), 'admin')
+      assert.equal(await page.text('#from'), '2001:db8:0:1:2a0:c9ff:fe01:203')
       assert.match(await page.text('#left'), /^(5:00|4:5\d)$/)
       await page.tab.getByRole('button', { name: 'Sign with Test Wallet' }).click()
       await page.tab.getByRole('status').getByText('press Enter').waitFor()
@@ -191,7 +192,11 @@ async function makeWorld(): Promise<World> {
   return {
     port,
     connect: async (user = 'admin') => {
-      const reply = (await call('challenge', { user, service: 'sshd', rhost: '' })) as Record<string, string>
+      const reply = (await call('challenge', {
+        user,
+        service: 'sshd',
+        rhost: '2001:db8:0:1:2a0:c9ff:fe01:203',
+      })) as Record<string, string>
       const line = (name: string) => new RegExp(`^${name}: (.*)$`, 'm').exec(reply.prompt_text!)![1]!
       assert.equal(line('Machine'), machineId)
       const message = line('Or sign this text with your wallet')

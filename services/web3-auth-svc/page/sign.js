@@ -1,7 +1,7 @@
 // The signing page: shows what a session is for, has a wallet sign it (EIP-6963, EIP-191), and sends the signature back to the server.
 
 /**
- * @typedef {{ otp: string, machine_id: string, user: string, message: string, answered: boolean, expires_in_seconds: number }} Pending
+ * @typedef {{ otp: string, machine_id: string, user: string, from: string, message: string, answered: boolean, expires_in_seconds: number }} Pending
  * @typedef {{ request(call: { method: string, params?: unknown[] }): Promise<unknown> }} Provider
  * @typedef {{ info: { uuid: string, name: string, icon: string }, provider: Provider }} Wallet
  */
@@ -53,6 +53,7 @@ function show(answer) {
   element('code').textContent = answer.otp
   element('machine').textContent = answer.machine_id
   element('user').textContent = answer.user
+  element('from').textContent = answer.from === '' ? 'the server itself' : answer.from
   element('text').textContent = answer.message
   showView('signing')
   showStep(answer.answered ? 'sent' : 'ask')

@@ -72,7 +72,7 @@ describe('the signing page’s server', () => {
     const { session, code, text } = challenges.open(alice, '')
     const { expires_in_seconds, ...rest } = JSON.parse((await ask('GET', `/auth/pending/${session}`)).body)
     const documented = { otp: code, machine_id: 'vm.12345678', session_id: session }
-    assert.deepEqual(rest, { ...documented, user: 'admin', message: text, answered: false })
+    assert.deepEqual(rest, { ...documented, user: 'admin', from: '', message: text, answered: false })
     assert.ok(expires_in_seconds > 290 && expires_in_seconds <= 300)
     for (const other of ['0'.repeat(32), session.toUpperCase(), `${session}0`, 'x'])
       assert.equal((await ask('GET', `/auth/pending/${other}`)).status, 404)

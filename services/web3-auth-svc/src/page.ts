@@ -76,6 +76,7 @@ function describePending(session: string, { challenges, machineId, clock }: Page
     machine_id: machineId,
     session_id: session,
     user: challenge.user,
+    from: challenge.rhost,
     message: challenge.text,
     answered: challenge.answered,
     expires_in_seconds: Math.max(0, Math.floor((challenge.endsAtMs - clock.monotonic()) / 1000)),
