@@ -64,7 +64,8 @@ describe('signing in over SSH with a wallet', { skip: missingForLogin() }, () =>
       for (const user of ['second', 'root', 'plain', 'nobody-there']) {
         const ended = await signIn(user, world.owners[0])
         assert.equal(ended.in, false, user)
-        assert.match(ended.screen, /does not hold the access token of this user|Permission denied/)
+        assert.match(ended.screen, /This wallet does not hold the access token of this user/, user)
+        assert.match(ended.screen, /Permission denied/)
       }
       assert.ok((await signIn('second', world.owners[1])).in)
     },

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { BlockHostError } from '@blockhost/kit/errors.ts'
 import { readConfig } from './config.ts'
 
@@ -38,6 +39,14 @@ describe('readConfig', () => {
       logLevel: 'info',
     })
     assert.ok(Object.isFrozen(config))
+  })
+
+  it('the examples can be used, and their commented lines are the defaults', () => {
+    const example = (name: string) => fileURLToPath(new URL(`../${name}`, import.meta.url))
+    const files = { service: example('config.example.toml'), login: example('login.example.toml') }
+    const whole = (path: string) =>
+      readFileSync(path, 'utf8').replace(/^#(?=\w+ = )(?!default_|signing_url|secret_key|api_|rpc_urls)/gm, '')
+    assert.deepEqual(read(whole(files.service), whole(files.login)), readConfig(files))
   })
 
   it('takes the files of earlier generations', () => {
