@@ -189,6 +189,8 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
       case 'gone':
         store.requests.setState(row, 'released', row.reason)
         return []
+      case 'landing':
+        return []
       case 'revived':
         readAgainFrom(row.id)
         return []

@@ -14,6 +14,7 @@ import type { RequestRow } from './requests.ts'
  * - `lingering`: taken back here, but the chain still shows the lease and no transaction is under way.
  * - `gone`: taken back here, and the chain agrees.
  * - `dropped`: a reorg took the request away, or put another in its place.
+ * - `landing`: ended here, but a reorg took its end away, and an answer on its way may still count: look again until that is over.
  * - `revived`: a reorg took away what had ended this one: a newer request, or its release.
  */
 export type Observation =
@@ -27,6 +28,7 @@ export type Observation =
         | 'lingering'
         | 'gone'
         | 'dropped'
+        | 'landing'
         | 'revived'
     }
   | { readonly kind: 'overtaken'; readonly reason: 'superseded' | 'released' }
@@ -56,8 +58,8 @@ export function observe(
       return { kind: isUnderWay(transaction) ? 'same' : 'lingering' }
     case 'released':
       if (isNewer && isHeld(view)) return { kind: 'lingering' }
-      // An answer that is still on its way lands, and is taken back then.
-      return { kind: isNewer && isWaiting(view) && !isUnderWay(transaction) ? 'revived' : 'same' }
+      if (!isNewer || !isWaiting(view)) return { kind: 'same' }
+      return { kind: isUnderWay(transaction) ? 'landing' : 'revived' }
     case 'superseded':
       return { kind: isNewer && (isWaiting(view) || isHeld(view)) ? 'revived' : 'same' }
     case 'refused':
