@@ -89,6 +89,7 @@ export async function runSeed(seed: string, options: RunOptions): Promise<SeedRe
   }
 
   function calmDown(): void {
+    strikeLast(around, random.fork('last'))
     world.note('world', 'nothing goes wrong any more')
     around.faults.end()
     around.outages.rpc = false
@@ -254,6 +255,13 @@ function startWeather(around: Surroundings, life: () => Life | undefined): void 
   faults.comes('interface-deleted', () => disturb(world, 'interface deleted', () => kernel.deleteLink(tunnelName)))
   faults.comes('firewall-flushed', () => disturb(world, 'firewall flushed', () => kernel.flushFirewall()))
   faults.comes('ndppd-killed', () => disturb(world, 'ndppd killed', () => kernel.kill('ndppd')))
+}
+
+/** After the storm nothing happens that would cover up what the last reorganization left behind. */
+function strikeLast({ chain, faults, scenario }: Surroundings, random: Random): void {
+  if (scenario.faults.reorg === 0 || random.chance(0.4)) return
+  faults.count('reorg')
+  chain.reorganize(drawReorgDepth(chain, random, scenario.maxReorgDepth))
 }
 
 /** Mostly one that takes the latest transactions away. */
