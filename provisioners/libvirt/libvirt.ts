@@ -152,13 +152,21 @@ function knownAddresses(host: Host, name: string): VmAddresses {
   throw absent(name)
 }
 
-/** A guest that does not heed the power button within its time has its power cut. */
+/**
+ * A guest that does not heed the power button within its time has its power cut. The button is pressed again and again: one that is
+ * still booting does not feel the first.
+ */
 async function stop({ agent, config }: Host, name: string): Promise<void> {
   if (parsePower(await agent.call('vm-status', { name })) !== 'running') return
-  const seconds = config.shutdownSeconds ?? 60
-  const { stopped } = await agent.call('vm-shutdown', { name, seconds }, (seconds + 30) * 1000)
-  if (stopped !== true) await agent.call('vm-stop', { name })
+  for (let left = config.shutdownSeconds ?? 60; left > 0; left -= pressSeconds) {
+    const seconds = Math.min(left, pressSeconds)
+    const { stopped } = await agent.call('vm-shutdown', { name, seconds }, (seconds + 30) * 1000)
+    if (stopped === true) return
+  }
+  await agent.call('vm-stop', { name })
 }
+
+const pressSeconds = 5
 
 async function untilReady(host: Host, name: string, signal?: AbortSignal): Promise<void> {
   const { clock, config } = host
