@@ -161,8 +161,11 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
   function tellVmDatabase(): void {
     for (const row of store.unsynced(syncsPerTurn)) {
       const name = vmNameOf(row.id)
-      if (findVm(row.id) === undefined) continue
       const owner = row.tokenOwner ?? row.subscriber
+      if (findVm(row.id) === undefined) {
+        store.change(row.id, { vmExpiresAt: row.expiresAt, vmOwner: owner })
+        continue
+      }
       const vm = vms.setExpiry(name, row.expiresAt)
       if (vm.ownerWallet !== owner) vms.setOwner(name, owner)
       // Another program may have suspended it meanwhile by the expiry it knew.

@@ -73,8 +73,10 @@ function reserve({ vms, username, machineIdOf, purposeOf }: JobDeps, row: Subscr
   return vms.reserveVm({ name, ownerWallet, expiresAt, purpose, username, machineId: machineIdOf(name) })
 }
 
-async function bindToken({ vms, provisioner }: JobDeps, row: Subscription): Promise<JobResult> {
+async function bindToken(deps: JobDeps, row: Subscription): Promise<JobResult> {
+  const { vms, provisioner } = deps
   const name = vmNameOf(row.id)
+  if (await isGone(deps, row)) return makeAnew
   const tokenId = row.tokenId!
   const vm = vms.markNftMinted(name, tokenId, row.tokenOwner ?? row.subscriber)
   const { exitCode, stderr } = await provisioner.guestExec(name, [guestProgram, 'bind', vm.username, String(tokenId)])
@@ -82,8 +84,10 @@ async function bindToken({ vms, provisioner }: JobDeps, row: Subscription): Prom
   return { kind: 'done', state: 'running', facts: { boundToken: tokenId } }
 }
 
-async function suspendVm({ vms, provisioner, chainNow }: JobDeps, row: Subscription): Promise<JobResult> {
+async function suspendVm(deps: JobDeps, row: Subscription): Promise<JobResult> {
+  const { vms, provisioner, chainNow } = deps
   const name = vmNameOf(row.id)
+  if (await isGone(deps, row)) return { kind: 'done', state: 'suspended', facts: {} }
   vms.setExpiry(name, row.expiresAt)
   vms.markSuspended(name, { expiredAt: chainNow() + 1 })
   await provisioner.suspend(name)
@@ -93,6 +97,7 @@ async function suspendVm({ vms, provisioner, chainNow }: JobDeps, row: Subscript
 async function resumeVm(deps: JobDeps, row: Subscription, signal: AbortSignal): Promise<JobResult> {
   const { vms, provisioner } = deps
   const name = vmNameOf(row.id)
+  if (await isGone(deps, row)) return makeAnew
   await provisioner.resume(name, signal)
   vms.markActive(name, { expiresAt: row.expiresAt })
   return { kind: 'done', state: 'running', facts: { vmExpiresAt: row.expiresAt } }
@@ -117,6 +122,21 @@ async function destroyVm(deps: JobDeps, row: Subscription): Promise<JobResult> {
 async function finishDestroy({ vms, provisioner }: JobDeps, name: string): Promise<void> {
   await provisioner.destroy(name)
   vms.markDestroyed(name)
+}
+
+/** Its VM was taken away by somebody who knows the VM database (vm-gc, a person), but it is paid for. */
+const makeAnew: JobResult = {
+  kind: 'done',
+  state: 'paid',
+  facts: { vmExpiresAt: undefined, vmOwner: undefined, boundToken: undefined },
+}
+
+/** Whether the VM database says that the VM is gone; a removal that was begun is ended. */
+async function isGone(deps: JobDeps, row: Subscription): Promise<boolean> {
+  const name = vmNameOf(row.id)
+  const vm = deps.vms.findVm(name)
+  if (vm?.state === 'destroying' && isOurs(deps, row, vm)) await finishDestroy(deps, name)
+  return vm === undefined || vm.state === 'destroying' || vm.state === 'destroyed'
 }
 
 /** A VM of that name may be somebody else's: of an earlier contract, or made by hand. */
