@@ -19,7 +19,9 @@ import { latency } from './latency.ts'
 import { ndp } from './ndp.ts'
 import { programs } from './process.ts'
 import { restore } from './restore.ts'
+import { rootAgent } from './root-agent.ts'
 import { missedKeys, renderTable } from './table.ts'
+import { vmdb } from './vmdb.ts'
 
 const usage = `usage: npm run bench -- [keyPrefix] [--json] [--strict]
 
@@ -45,6 +47,8 @@ const groups: readonly BenchGroup[] = [
   burst,
   ecies,
   engine,
+  vmdb,
+  rootAgent,
   programs,
   gas,
 ]
