@@ -52,7 +52,7 @@ describe('signing in over SSH with a wallet', { skip: missingForLogin() }, () =>
   it('a stranger’s signature is refused', limit, async () => {
     const ended = await signIn('admin', stranger)
     assert.equal(ended.in, false)
-    assert.match(ended.screen, /This wallet does not hold the access token of this user\./)
+    assert.match(ended.screen, /That is not a signature of a wallet that may sign in as this user\./)
     assert.match(ended.screen, /Permission denied/)
     assert.equal(audit().at(-1)?.wallet, stranger.address)
   })
@@ -64,7 +64,7 @@ describe('signing in over SSH with a wallet', { skip: missingForLogin() }, () =>
       for (const user of ['second', 'root', 'plain', 'nobody-there']) {
         const ended = await signIn(user, world.owners[0])
         assert.equal(ended.in, false, user)
-        assert.match(ended.screen, /This wallet does not hold the access token of this user/, user)
+        assert.match(ended.screen, /That is not a signature of a wallet that may sign in as this user\./, user)
         assert.match(ended.screen, /Permission denied/)
       }
       assert.ok((await signIn('second', world.owners[1])).in)

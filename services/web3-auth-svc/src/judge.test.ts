@@ -39,9 +39,11 @@ describe('the token’s holder', () => {
       const verdict = await world.signIn(user, ownerKey)
       return verdict.ok ? 'in' : [verdict.why, verdict.error]
     }
-    const words = 'This wallet does not hold the access token of this user.'
+    const words = 'That is not a signature of a wallet that may sign in as this user.'
     assert.deepEqual(await why('plain'), ['denied', words])
     assert.deepEqual(await why('nobody'), ['user-unknown', words])
+    const garbage = await world.judge('admin', 'garbage')
+    assert.deepEqual(garbage.ok || garbage.error, words, 'sshd answers so for users that are none')
   })
 
   it('a stranger, a token that is none and one that is over are refused', async () => {

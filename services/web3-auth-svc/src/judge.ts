@@ -35,6 +35,8 @@ export type Verdict =
       readonly error: string
       /** Who signed, when that could be found. */
       readonly wallet?: Address | undefined
+      /** For the log. */
+      readonly detail?: string
     }
 
 /** What {@link judge} is about. */
@@ -75,14 +77,14 @@ export async function judge(
 ): Promise<Verdict> {
   const hash = hashMessage(text)
   const signed = readAnswer(answer, hash)
-  if (signed.bytes === undefined) return refuse('denied', `That is not a signature: ${signed.reason}.`)
+  if (signed.bytes === undefined) return { ok: false, why: 'denied', error: strangersError, detail: signed.reason }
   const { signer } = signed
   if (signer !== undefined && isListed(deps.readRescueWallets(), signer, user, deps.log))
     return { ok: true, by: 'rescue-file', wallet: signer }
   if (options.mode === 'wallet') {
     if (signer !== undefined && isListed(deps.readWallets(), signer, user, deps.log))
       return { ok: true, by: 'wallet-file', wallet: signer }
-    return refuse('denied', 'This wallet is not listed for this user.', signer)
+    return refuse('denied', strangersError, signer)
   }
   const binding = findBinding(deps.readPasswd(), user)
   if (binding.kind === 'unknown') return refuse('user-unknown', strangersError, signer)
@@ -91,8 +93,11 @@ export async function judge(
   return judgeHolder(token, { hash, signer, bytes: signed.bytes }, options, deps)
 }
 
-/** The same for a stranger, another user's name and a name that nobody has: nothing can be learnt from it. */
-const strangersError = 'This wallet does not hold the access token of this user.'
+/**
+ * The same for a stranger, another user's name, a name that nobody has, and for garbage: sshd replaces the answers of users that
+ * are none by garbage, so any difference would tell who exists.
+ */
+const strangersError = 'That is not a signature of a wallet that may sign in as this user.'
 
 type Signed = { readonly hash: Uint8Array; readonly signer: Address | undefined; readonly bytes: Uint8Array }
 

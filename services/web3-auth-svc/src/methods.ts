@@ -105,8 +105,9 @@ async function verify(params: unknown, deps: MethodDeps): Promise<Reply> {
 }
 
 function refusal(taken: Challenge, verdict: Verdict & { ok: false }, log: Log): Reply {
-  log.info({ ...auditOf(taken), wallet: verdict.wallet, why: verdict.why, error: verdict.error }, 'refused')
-  return { success: false, reason: verdict.why, error: verdict.error }
+  const { why, error, wallet, detail } = verdict
+  log.info({ ...auditOf(taken), wallet, why, error, detail }, 'refused')
+  return { success: false, reason: why, error }
 }
 
 /** What is written about an attempt: never the code, the session or the signature. */
