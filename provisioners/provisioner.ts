@@ -44,7 +44,8 @@ export type VmMetrics = {
  */
 export type Provisioner = {
   /**
-   * Makes the VM, starts it and waits until it can be logged in to, its route and its firewall included. A failure leaves nothing behind.
+   * Makes the VM, starts it and waits until it can be logged in to, its route and its firewall included. A failure takes back what this
+   * call made, and nothing that was there before: what a crash left half made is finished by the next call, or ended by `destroy`.
    *
    * @param signal - Ends the waiting; what was made is taken back.
    */

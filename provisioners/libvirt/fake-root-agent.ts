@@ -86,8 +86,10 @@ const verbs: Readonly<Record<string, Verb>> = {
   'bridge-ensure': () => undefined,
   'vm-disk-create': (world, params) => {
     require(params, ['name', 'template', 'disk_gib'])
-    vmOf(world, params).hasDisk = true
-    return undefined
+    const vm = vmOf(world, params)
+    const created = !vm.hasDisk
+    vm.hasDisk = true
+    return { created }
   },
   'vm-seed-write': (world, params) => {
     require(params, ['name', 'user_data', 'network'])

@@ -74,15 +74,36 @@ describe('workflows', () => {
     })
 
   test('create takes back what a call did that then failed', async () => {
-    for (const action of ['vm-disk-create', 'vm-seed-write', 'vm-define', 'vm-network-add', 'vm-start']) {
+    for (const action of ['vm-seed-write', 'vm-define', 'vm-network-add', 'vm-start']) {
       const { agent, provisioner } = makeHost()
-      const error = new BlockHostError({ code: 'BH_SOCKET_TIMEOUT', message: 'no answer', retryable: true })
-      agent.failOn(action, { error, when: 'after' })
-      await assert.rejects(provisioner.create(spec), error)
+      agent.failOn(action, { error: timeout, when: 'after' })
+      await assert.rejects(provisioner.create(spec), timeout)
       assert.equal(agent.snapshot(), '', `${action} left something`)
     }
   })
+
+  test('create that fails on a VM that was there before takes nothing of it away', async () => {
+    for (const action of ['vm-disk-create', 'vm-seed-write', 'vm-define', 'vm-network-add', 'vm-start']) {
+      const { agent, provisioner } = makeHost()
+      await provisioner.create(spec)
+      const before = agent.snapshot()
+      agent.failOn(action, { error: timeout, when: 'before' })
+      await assert.rejects(provisioner.create(spec), timeout)
+      assert.equal(agent.snapshot(), before, `failing ${action}`)
+    }
+  })
+
+  test('what a killed create left is finished by the next', async () => {
+    const { agent, host, provisioner } = makeHost()
+    for (const step of createSteps(host).slice(0, 3)) await step.do(spec)
+    await provisioner.create(spec)
+    assert.deepEqual(agent.leftovers(spec.name), ['disk', 'seed', 'domain', 'network'])
+    await provisioner.destroy(spec.name)
+    assert.equal(agent.snapshot(), '')
+  })
 })
+
+const timeout = new BlockHostError({ code: 'BH_SOCKET_TIMEOUT', message: 'no answer', retryable: true })
 
 describe('libvirt', () => {
   test('the firewall is there before the guest can send anything', async () => {

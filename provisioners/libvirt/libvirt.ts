@@ -51,30 +51,41 @@ export function createLibvirtProvisioner(config: LibvirtConfig, deps: LibvirtDep
 export type Host = Omit<LibvirtDeps, 'clock'> & { readonly config: LibvirtConfig; readonly clock: Clock }
 
 /**
- * Returns the steps that make a VM. Route and firewall come before the start: a guest must not send one unchecked packet. Whoever makes
- * VMs reserves addresses before, and registers after.
+ * Returns the steps that make a VM, for one run. Route and firewall come before the start: a guest must not send one unchecked packet.
+ * Whoever makes VMs reserves addresses before, and registers after.
+ *
+ * Undoing takes away only a VM whose disk these steps made: a disk that was there before may hold somebody's data.
  */
 export function createSteps(host: Host, signal?: AbortSignal): Step<VmSpec>[] {
   const { agent, config } = host
-  const remove = async ({ name }: VmSpec) => void (await agent.call('vm-destroy', { name }, 100_000))
+  let isMade = false
+  const ifMade =
+    (action: string) =>
+    async ({ name }: VmSpec) => {
+      if (isMade) await agent.call(action, { name }, 100_000)
+    }
   return [
     { name: 'bridge', do: async () => void (await agent.call('bridge-ensure', {})) },
     {
       name: 'disk',
-      do: async ({ name, diskGiB }) =>
-        void (await agent.call('vm-disk-create', { name, template: config.template, disk_gib: diskGiB })),
-      undo: remove,
+      do: async ({ name, diskGiB }) => {
+        // An answer that is lost says nothing: then the disk stays for the next run, which finds it empty and its own.
+        const params = { name, template: config.template, disk_gib: diskGiB }
+        const { created } = await agent.call('vm-disk-create', params)
+        isMade ||= created === true
+      },
+      undo: ifMade('vm-destroy'),
     },
     {
       name: 'seed',
       do: async spec => void (await agent.call('vm-seed-write', seedParams(spec, config))),
-      undo: remove,
+      undo: ifMade('vm-destroy'),
     },
     {
       name: 'define',
       do: async ({ name, vcpus, memoryMiB, mac }) =>
         void (await agent.call('vm-define', { name, vcpus, memory_mib: memoryMiB, mac, template: config.template })),
-      undo: remove,
+      undo: ifMade('vm-destroy'),
     },
     {
       name: 'network',
@@ -83,12 +94,12 @@ export function createSteps(host: Host, signal?: AbortSignal): Step<VmSpec>[] {
           'vm-network-add',
           networkParams(name, { mac, ipv4: ipv4.address, ipv6: ipv6?.address }),
         )),
-      undo: async ({ name }) => void (await agent.call('vm-network-del', { name })),
+      undo: ifMade('vm-network-del'),
     },
     {
       name: 'start',
       do: async ({ name }) => void (await agent.call('vm-start', { name })),
-      undo: async ({ name }) => void (await agent.call('vm-stop', { name })),
+      undo: ifMade('vm-stop'),
     },
     { name: 'ready', do: ({ name }) => untilReady(host, name, signal) },
   ]

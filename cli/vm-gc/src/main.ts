@@ -38,7 +38,11 @@ async function run(args: GcArgs, env: NodeJS.ProcessEnv): Promise<CollectReport>
   const provisioner = connectHostProvisioner(config, vms)
   if (args.execute && args.destroy) vms.reapAbandoned()
   const graceDays = args.graceDays ?? config.rules.graceDays
-  return collect({ vms, provisioner, clock: systemClock, look: names => look(config, names) }, { ...args, graceDays })
+  // Awaited here: the database is open until then.
+  return await collect(
+    { vms, provisioner, clock: systemClock, look: names => look(config, names) },
+    { ...args, graceDays },
+  )
 }
 
 /** One round trip for each 500 subscriptions; the oldest block time counts. */

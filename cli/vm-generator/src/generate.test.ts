@@ -128,6 +128,15 @@ describe('generateVm', () => {
     assert.equal(vms.findVm(request.name)!.state, 'destroyed')
   })
 
+  test('a name that is taken is refused, and the VM that has it is untouched', async () => {
+    const { agent, vms, deps } = makeHost()
+    await generateVm(deps, request)
+    const before = agent.snapshot()
+    await assert.rejects(generateVm(deps, request), { code: 'BH_VM_EXISTS' })
+    assert.equal(agent.snapshot(), before)
+    assert.equal(vms.findVm(request.name)!.state, 'active')
+  })
+
   test('unwinds from every step; twice is once', async () => {
     const makeWorld = () => {
       const { agent, vms, deps } = makeHost()

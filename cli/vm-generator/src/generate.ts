@@ -47,15 +47,19 @@ export async function generateVm(deps: GenerateDeps, request: GenerateRequest): 
   return vms.markActive(name, { expiresAt })
 }
 
-/** Returns the steps up to a VM that runs. */
+/** Returns the steps up to a VM that runs, for one run. Undoing touches only a VM that these steps reserved, never one that was there. */
 export function generateSteps({ vms, provisioner, specOf }: GenerateDeps): Step<GenerateRequest>[] {
+  let isReserved = false
   return [
     {
       name: 'reserve',
-      do: request => void vms.reserveVm(request),
+      do: request => {
+        vms.reserveVm(request)
+        isReserved = true
+      },
       undo: ({ name }) => {
         const vm = vms.findVm(name)
-        if (vm === undefined || vm.state === 'destroyed') return
+        if (!isReserved || vm === undefined || vm.state === 'destroyed') return
         vms.markDestroying(name)
         vms.markDestroyed(name)
       },
@@ -63,7 +67,9 @@ export function generateSteps({ vms, provisioner, specOf }: GenerateDeps): Step<
     {
       name: 'create',
       do: ({ name }) => provisioner.create(specOf(vms.findVm(name)!)),
-      undo: ({ name }) => provisioner.destroy(name),
+      undo: async ({ name }) => {
+        if (isReserved) await provisioner.destroy(name)
+      },
     },
   ]
 }
