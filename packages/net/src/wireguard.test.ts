@@ -77,7 +77,8 @@ describe('keys', () => {
           const text = Buffer.from(bytes).toString('base64')
           assert.equal(parseKey(text), bytes.every(byte => byte === 0) ? undefined : text)
           const other = `${text.slice(0, 42)}${odd}=`
-          const isSpelling = Buffer.from(other, 'base64').toString('base64') === other && other.length === 44
+          const decoded = Buffer.from(other, 'base64')
+          const isSpelling = decoded.toString('base64') === other && decoded.length === 32
           assert.equal(parseKey(other) !== undefined, isSpelling && !/^A+=$/.test(other))
         },
       ),
