@@ -21,6 +21,7 @@ import { programs } from './process.ts'
 import { restore } from './restore.ts'
 import { rootAgent } from './root-agent.ts'
 import { missedKeys, renderTable } from './table.ts'
+import { vm } from './vm.ts'
 import { vmdb } from './vmdb.ts'
 
 const usage = `usage: npm run bench -- [keyPrefix] [--json] [--strict]
@@ -49,6 +50,7 @@ const groups: readonly BenchGroup[] = [
   engine,
   vmdb,
   rootAgent,
+  vm,
   programs,
   gas,
 ]

@@ -36,6 +36,8 @@ export type Template = {
   readonly bytes: number
   /** How long it took to make. */
   readonly buildSeconds: number
+  /** Whether the Debian part was there from an earlier build, so that only the rest was made. */
+  readonly hadBase: boolean
 }
 
 /** What {@link buildTemplate} needs. */
@@ -71,7 +73,7 @@ export async function buildTemplate(options: BuildOptions): Promise<Template & {
 }
 
 /** What is written down of a template; the paths follow. */
-type Note = Pick<Template, 'id' | 'kernelRelease' | 'sha256' | 'bytes' | 'buildSeconds'>
+type Note = Pick<Template, 'id' | 'kernelRelease' | 'sha256' | 'bytes' | 'buildSeconds' | 'hadBase'>
 
 function findTemplate(folder: string, note: string): Template | undefined {
   if (!existsSync(note)) return undefined
@@ -107,7 +109,7 @@ async function claim(work: string, exec: Exec): Promise<void> {
 async function make(recipe: Recipe, work: string, { folder, exec, clock }: BuildOptions): Promise<Note> {
   const start = clock.monotonic()
   const tree = join(work, 'tree')
-  await buildRootfs(recipe, tree, folder, exec)
+  const { hadBase } = await buildRootfs(recipe, tree, folder, exec)
   const release = kernelRelease(tree)
   const kernel = readFileSync(join(tree, 'boot', `vmlinuz-${release}`))
   const initrd = buildInitrd(tree, recipe.init)
@@ -124,7 +126,7 @@ async function make(recipe: Recipe, work: string, { folder, exec, clock }: Build
   // Byte for byte the same disk may lie there under running VMs: it stays.
   if (!existsSync(at('qcow2'))) renameSync(disk, at('qcow2'))
   const buildSeconds = Math.round((clock.monotonic() - start) / 1000)
-  return { id, kernelRelease: release, sha256, bytes: statSync(at('qcow2')).blocks * 512, buildSeconds }
+  return { id, kernelRelease: release, sha256, bytes: statSync(at('qcow2')).blocks * 512, buildSeconds, hadBase }
 }
 
 /** The root is the whole first disk; interfaces keep the kernel's names; what the kernel says goes to the serial console. */

@@ -29,7 +29,8 @@ type Stage = {
 const demoRecord = 'build/demo.json'
 const bin = (name: string) => `node_modules/.bin/${name}`
 const isTest = (path: string) => !path.includes('node_modules')
-const unitTests = () => globSync(['{packages,services,cli,contracts,tools,bench}/**/*.test.ts']).filter(isTest).sort()
+const unitTests = () =>
+  globSync(['{packages,services,cli,provisioners,image,contracts,tools,bench}/**/*.test.ts']).filter(isTest).sort()
 const endToEndTests = () => globSync(['e2e/**/*.test.ts']).filter(isTest).sort()
 
 function stages(): readonly Stage[] {

@@ -10,9 +10,15 @@ import { guestRoot, type OverlayFile, type Recipe } from './recipe.ts'
  * Debian part is there from an earlier build. What makes two trees differ is taken out: times, caches, logs, keys, the machine id.
  *
  * @param bases - Folder in which Debian trees are kept as archives, by what is in them.
+ * @returns `hadBase`: whether it was there.
  */
-export async function buildRootfs(recipe: Recipe, folder: string, bases: string, exec: Exec): Promise<void> {
-  const base = await ensureBase(recipe, bases, exec)
+export async function buildRootfs(
+  recipe: Recipe,
+  folder: string,
+  bases: string,
+  exec: Exec,
+): Promise<{ hadBase: boolean }> {
+  const { base, hadBase } = await ensureBase(recipe, bases, exec)
   mkdirSync(folder, { recursive: true })
   const unpack = ['--extract', '--numeric-owner', '--xattrs', '--xattrs-include=*']
   await exec('tar', [...unpack, `--file=${base}`, `--directory=${folder}`], { timeoutMs: 300_000 })
@@ -36,6 +42,7 @@ export async function buildRootfs(recipe: Recipe, folder: string, bases: string,
     '{}',
     '+',
   ])
+  return { hadBase }
 }
 
 /** Removes a tree, and nothing that is mounted in it. */
@@ -43,15 +50,15 @@ export async function removeTree(folder: string, exec: Exec): Promise<void> {
   await exec('rm', ['--recursive', '--force', '--one-file-system', '--', folder], { timeoutMs: 120_000 })
 }
 
-/** Returns the archive of the Debian part, made if there is none. */
-async function ensureBase(recipe: Recipe, bases: string, exec: Exec): Promise<string> {
+/** Finds the archive of the Debian part, or makes it. */
+async function ensureBase(recipe: Recipe, bases: string, exec: Exec): Promise<{ base: string; hadBase: boolean }> {
   const args = mmdebstrapArgs(recipe.packages)
   const key = createHash('sha256')
     .update(JSON.stringify([args, recipe.sources]))
     .digest('hex')
     .slice(0, 16)
   const base = join(bases, `base-${key}.tar`)
-  if (existsSync(base)) return base
+  if (existsSync(base)) return { base, hadBase: true }
   const [partial, sources] = [`${base}.${process.pid}`, `${base}.${process.pid}.list`]
   mkdirSync(bases, { recursive: true })
   writeFileSync(sources, `${recipe.sources.join('\n')}\n`)
@@ -61,7 +68,7 @@ async function ensureBase(recipe: Recipe, bases: string, exec: Exec): Promise<st
     const isolated = ['--mount', '--propagation', 'private', '--fork', '--kill-child=KILL', '--', 'mmdebstrap']
     await exec('unshare', [...isolated, ...args, 'bookworm', partial, sources], { timeoutMs: 15 * 60_000 })
     renameSync(partial, base)
-    return base
+    return { base, hadBase: false }
   } finally {
     for (const path of [partial, sources]) rmSync(path, { force: true })
   }
