@@ -24,6 +24,11 @@ type Stage = {
   show?: RegExp
   /** Cuts the output of a failed stage to what matters. Default: all of it. */
   failure?: (output: string) => string
+  /**
+   * Names the test files that failed, to run them once more, alone. For tests of real processes and networks only: on a busy
+   * machine one may run out of time. What failed is printed either way.
+   */
+  again?: (output: string) => readonly string[]
 }
 
 const demoRecord = 'build/demo.json'
@@ -82,6 +87,7 @@ function stages(): readonly Stage[] {
       count: ofNode,
       show: /^[✔✖﹣] /,
       failure: failingTests,
+      again: failingFiles,
     },
     {
       name: 'demo',
@@ -139,10 +145,13 @@ async function run(stage: Stage): Promise<Counts> {
   const startedAt = performance.now()
   stage.prepare?.()
   const { output, status } = await execute(stage)
-  const counts = stage.count(output, status)
+  let counts = stage.count(output, status)
   // A stage that counted no failure but ended badly (a crash, a signal), or ran nothing, has failed all the same.
   if (counts.failed === 0 && (status !== 0 || counts.passed + counts.skipped === 0)) counts.failed = 1
-  if (counts.failed > 0) console.log(indent((stage.failure ?? whole)(output)))
+  if (counts.failed > 0) {
+    console.log(indent((stage.failure ?? whole)(output)))
+    counts = await runAgain(stage, output, counts)
+  }
   for (const reason of skippedTests(output)) console.log(`    skipped: ${reason}`)
   const seconds = `${((performance.now() - startedAt) / 1000).toFixed(1)} s`
   const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : ''
@@ -150,6 +159,24 @@ async function run(stage: Stage): Promise<Counts> {
   console.log(`${mark} ${stage.name.padEnd(9)} ${counts.passed} passed, ${counts.failed} failed${skipped} (${seconds})`)
   return counts
 }
+
+/** Runs the files that failed once more, one after the other. They pass only if nothing in them fails then. */
+async function runAgain(stage: Stage, output: string, counts: Counts): Promise<Counts> {
+  const files = stage.again?.(output) ?? []
+  if (files.length === 0 || files.length > maxFilesAgain) return counts
+  console.log(`    once more, alone: ${files.join(', ')}`)
+  const argv = ['node', '--test', '--test-concurrency=1', '--test-timeout=300000', ...files]
+  const second = await execute({ ...stage, argv })
+  const { failed, passed } = stage.count(second.output, second.status)
+  if (failed === 0 && second.status === 0 && passed > 0) {
+    console.log(`    passed the second time: ${files.join(', ')}`)
+    return { ...counts, passed: counts.passed + counts.failed, failed: 0 }
+  }
+  console.log(indent((stage.failure ?? whole)(second.output)))
+  return counts
+}
+
+const maxFilesAgain = 4
 
 async function execute(stage: Stage): Promise<{ output: string; status: number }> {
   const [program, ...args] = stage.argv.map(arg => (arg === 'node' ? process.execPath : arg))
@@ -213,6 +240,10 @@ function ofSimulation(output: string): Counts {
 function failingTests(output: string): string {
   const at = output.indexOf('✖ failing tests:')
   return at === -1 ? output : output.slice(at)
+}
+
+function failingFiles(output: string): readonly string[] {
+  return [...new Set([...output.matchAll(/^test at (e2e\/[^:]+\.test\.ts):/gm)].map(([, file]) => file!))]
 }
 
 function skippedTests(output: string): readonly string[] {
