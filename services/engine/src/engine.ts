@@ -90,7 +90,6 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
   let latest: { head: bigint; snapshot: SubscriptionsSnapshot; atMs: number } | undefined
   let lastPollAt: number | undefined
   let powerComparedAt = Number.NEGATIVE_INFINITY
-  let hasMintsToSettle = true
 
   const runner = createRunner({
     store,
@@ -182,8 +181,7 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
     if (latest === undefined) return
     const mayMint = !problems.has('minter')
     if (mayMint) enqueueMints(mintDeps, mintsPerTurn)
-    const isPending = outbox.pending() > 0
-    if (isPending || hasMintsToSettle) {
+    if (outbox.pending() > 0) {
       for (const row of await outbox.tick({ blockNumber: latest.head })) {
         const level = row.state === 'reverted' ? 'warn' : 'debug'
         log[level](
@@ -191,9 +189,8 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
           'transaction',
         )
       }
-      await settleMints(mintDeps, mintsPerTurn)
     }
-    hasMintsToSettle = isPending
+    await settleMints(mintDeps, mintsPerTurn)
   }
 
   async function compareWithHypervisor(): Promise<void> {

@@ -93,6 +93,8 @@ function decideState(row: Subscription, isCancelled: boolean, context: ObserveCo
     case 'creating':
       return isExpired && !context.isBusy ? { ...begin('ending'), reason: 'expired' } : {}
     case 'created':
+    // A mint under way is taken up again when the VM is resumed: its key stays the same.
+    case 'minting':
     case 'minted':
     case 'live':
       return isExpired ? suspend(context.chainNow) : {}
@@ -108,10 +110,13 @@ function decideState(row: Subscription, isCancelled: boolean, context: ObserveCo
         ? {}
         : { ...begin('paid'), reason: undefined, boundToken: undefined }
     case 'dropped':
-      return { ...begin(row.vmExpiresAt === undefined ? 'creating' : runningState(row)) }
-    case 'minting':
-      return {}
+      return begin(stateBeforeDrop(row))
   }
+}
+
+function stateBeforeDrop(row: Subscription): Subscription['state'] {
+  if (row.vmExpiresAt === undefined) return 'creating'
+  return row.suspendedAt === undefined ? runningState(row) : 'suspending'
 }
 
 function decideCancelled(row: Subscription): SubscriptionChange {

@@ -51,7 +51,8 @@ CREATE INDEX subscriptions_minting ON subscriptions (tx_key) WHERE state = 'mint
 CREATE INDEX subscriptions_dropped ON subscriptions (id) WHERE state IN ('seen', 'dropped');
 CREATE INDEX subscriptions_no_data ON subscriptions (data_retry_at)
   WHERE data IS NULL AND state IN ('paid', 'creating', 'created');
-CREATE INDEX subscriptions_expiry ON subscriptions (expires_at) WHERE state IN ('created', 'minted', 'live', 'suspended');
+CREATE INDEX subscriptions_expiry ON subscriptions (expires_at)
+  WHERE state IN ('created', 'minting', 'minted', 'live', 'suspended');
 CREATE INDEX subscriptions_recent ON subscriptions (purchase_block);
 CREATE INDEX subscriptions_state ON subscriptions (state);
 CREATE INDEX subscriptions_unsynced ON subscriptions (id) WHERE token_id IS NOT NULL OR vm_expires_at IS NOT NULL;

@@ -82,7 +82,7 @@ export function openStore(path: string, clock: Clock): Store {
        ORDER BY data_retry_at LIMIT ?`,
     ),
     due: one(
-      `${all} WHERE (state IN ('created', 'minted', 'live') AND expires_at <= ?1)
+      `${all} WHERE (state IN ('created', 'minting', 'minted', 'live') AND expires_at <= ?1)
          OR (state = 'suspended' AND (expires_at > ?1 OR max(expires_at, coalesce(suspended_at, 0)) <= ?2))
        ORDER BY expires_at LIMIT ?3`,
     ),
