@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { exitCodes } from '@blockhost/kit/errors.ts'
 import { brokerKeys } from './simulate/cast.ts'
 import { type RunOptions, runSeed, type SeedResult } from './simulate/run.ts'
 import { faultKinds } from './simulate/scenario.ts'
@@ -31,7 +32,10 @@ const { values } = parseArgs({
   },
 })
 if (values.help) process.stdout.write(usage)
-else process.exitCode = await main()
+else if (![values.seeds, values.from].every(text => /^\d{1,9}$/.test(text))) {
+  process.stderr.write(`--seeds and --from take whole numbers\n${usage}`)
+  process.exitCode = exitCodes.usage
+} else process.exitCode = await main()
 
 async function main(): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), 'simulate-'))
@@ -59,31 +63,31 @@ function keptSeeds(): string[] {
 
 type Sums = {
   seeds: number
-  failed: number
   turns: number
   lives: number
   requests: number
   mostTransactions: number
   faults: Record<string, number>
+  failures: Pick<SeedResult, 'seed' | 'violations'>[]
 }
 
 async function runAll(seeds: readonly string[], options: RunOptions): Promise<number> {
   const startedAt = performance.now()
-  const sums: Sums = { seeds: 0, failed: 0, turns: 0, lives: 0, requests: 0, mostTransactions: 0, faults: {} }
+  const sums: Sums = { seeds: 0, turns: 0, lives: 0, requests: 0, mostTransactions: 0, faults: {}, failures: [] }
   for (const seed of seeds) {
     const result = await runSeed(seed, options)
     add(sums, result)
     if (values.verbose) process.stdout.write(`${result.trace.map(renderEvent).join('\n')}\n`)
     if (result.violations.length > 0) report(result)
-    if (values.first && sums.failed > 0) break
+    if (values.first && sums.failures.length > 0) break
   }
   printSummary(sums, (performance.now() - startedAt) / 1000)
-  return sums.failed === 0 ? 0 : 1
+  return sums.failures.length === 0 ? exitCodes.ok : exitCodes.failed
 }
 
 function add(sums: Sums, result: SeedResult): void {
   sums.seeds += 1
-  sums.failed += result.violations.length > 0 ? 1 : 0
+  if (result.violations.length > 0) sums.failures.push({ seed: result.seed, violations: result.violations })
   sums.turns += result.turns
   sums.lives += result.lives
   sums.requests += result.requests
@@ -103,6 +107,6 @@ function printSummary(sums: Sums, seconds: number): void {
   if (values.json) return void process.stdout.write(`${JSON.stringify({ ...sums, seconds })}\n`)
   const faults = Object.entries(sums.faults).map(([kind, count]) => `${kind} ${count}`)
   process.stdout.write(
-    `${sums.seeds} seeds, ${sums.turns} turns, ${sums.lives} lives, ${sums.requests} requests (at most ${sums.mostTransactions} transactions for one) in ${seconds.toFixed(1)} s (${(sums.seeds / seconds).toFixed(1)} a second)\nfaults: ${faults.join(', ')}\n${sums.seeds - sums.failed} passed, ${sums.failed} failed\n`,
+    `${sums.seeds} seeds, ${sums.turns} turns, ${sums.lives} lives, ${sums.requests} requests (at most ${sums.mostTransactions} transactions for one) in ${seconds.toFixed(1)} s (${(sums.seeds / seconds).toFixed(1)} a second)\nfaults: ${faults.join(', ')}\n${sums.seeds - sums.failures.length} passed, ${sums.failures.length} failed\n`,
   )
 }

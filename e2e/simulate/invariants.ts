@@ -77,7 +77,11 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
     const after = readLeases(life)
     checkAudit(life, audit, after, stillFreed)
     if (audit.length > 0) checkPool(life, after)
-    for (const row of audit) if (row.action === 'allocate') checkOwner(after.get(row.prefix!))
+    for (const row of audit)
+      if (row.action === 'allocate') {
+        checkOwner(after.get(row.prefix!))
+        checkConfirmed(after.get(row.prefix!))
+      }
     for (const row of outbox) checkIntent(life, row, after)
     return () => {
       leases = after
@@ -280,6 +284,15 @@ export function createLedger(around: Surroundings, fail: (violation: Violation) 
     // On a branch that is gone it may have had another owner.
     if (chain.orphaned.has(request.digest)) return
     check(wasOwnerLately(request), "a prefix is given to the NFT contract's owner", () => row!.prefix)
+  }
+
+  /** Where nothing is reorganized, a request has as many blocks on top of its own as the configuration asks for. */
+  function checkConfirmed(row: LeaseRow | undefined): void {
+    if (scenario.faults.reorg > 0 || row === undefined) return
+    let block: Block | undefined = chain.head()
+    for (let depth = 0; depth < config.onchain!.confirmations && block !== undefined; depth++) block = block.parent
+    const isDeep = BigInt(block?.state.requests.length ?? 0) >= BigInt(row.request_id ?? 0)
+    check(isDeep, 'a request waits for its confirmations', () => `#${row.request_id}`)
   }
 
   /** What the daemon read may be some blocks old. */

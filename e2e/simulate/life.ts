@@ -120,7 +120,9 @@ export function startLife(number: number, around: Surroundings, witness: Witness
     try {
       result = await work()
     } catch (error) {
-      world.note('fails', `${what}: ${messageOf(error).slice(0, 120)}`)
+      // The key's path differs from run to run.
+      const said = messageOf(error).replaceAll(config.wireguard.privateKeyFile, '<key>')
+      world.note('fails', `${what}: ${said.slice(0, 120)}`)
       throw error
     }
     if (!alive || diesNow(`after ${what}`)) return never
