@@ -36,15 +36,12 @@ export type Surroundings = {
   readonly wallOffset: () => number
   /** What is broken for a while. */
   readonly outages: { rpc: boolean; readonly commands: Set<string> }
-  /** Wraps the real parts; the tests of the simulator break them here. */
+  /** Wraps the real store; the tests of the simulator break it here. */
   readonly mutate: Mutation
 }
 
-/** Replaces parts of the daemon by broken ones. */
-export type Mutation = {
-  readonly store?: (store: Store) => Store
-  readonly broker?: (broker: Broker) => Broker
-}
+/** Replaces a part of the daemon by a broken one. */
+export type Mutation = { readonly store?: (store: Store) => Store }
 
 /** Who looks on. */
 export type Witness = {
@@ -193,7 +190,7 @@ export function startLife(number: number, around: Surroundings, witness: Witness
     number,
     query: createQuery(store.db),
     store,
-    broker: around.mutate.broker?.(broker) ?? broker,
+    broker,
     isAlive: () => alive,
     ended,
     age: () => world.now() - startedAt,
