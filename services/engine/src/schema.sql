@@ -43,19 +43,17 @@ CREATE TABLE subscriptions (
   error_code TEXT,
   updated_at INTEGER NOT NULL
 ) STRICT;
--- Work that waits, by its place in the queue. Rows that need nothing are in neither index.
-CREATE INDEX subscriptions_jobs ON subscriptions (retry_at, id)
-  WHERE state IN ('paid', 'creating', 'minted', 'suspending', 'resuming', 'ending');
-CREATE INDEX subscriptions_created ON subscriptions (retry_at, id) WHERE state = 'created';
-CREATE INDEX subscriptions_minting ON subscriptions (tx_key) WHERE state = 'minting';
-CREATE INDEX subscriptions_dropped ON subscriptions (id) WHERE state IN ('seen', 'dropped');
+-- What waits, by its place in the queue; what something happens to at a time; each without looking at all others.
+CREATE INDEX subscriptions_queue ON subscriptions (state, retry_at, id);
+CREATE INDEX subscriptions_expiry ON subscriptions (state, expires_at);
+CREATE INDEX subscriptions_recent ON subscriptions (purchase_block);
 CREATE INDEX subscriptions_no_data ON subscriptions (data_retry_at)
   WHERE data IS NULL AND state IN ('paid', 'creating', 'created');
-CREATE INDEX subscriptions_expiry ON subscriptions (expires_at)
-  WHERE state IN ('created', 'minting', 'minted', 'live', 'suspended');
-CREATE INDEX subscriptions_recent ON subscriptions (purchase_block);
-CREATE INDEX subscriptions_state ON subscriptions (state);
-CREATE INDEX subscriptions_unsynced ON subscriptions (id) WHERE token_id IS NOT NULL OR vm_expires_at IS NOT NULL;
+CREATE INDEX subscriptions_with_token ON subscriptions (id) WHERE token_id IS NOT NULL AND state <> 'ended';
+-- The queries of these say the same conditions in the same words, or SQLite does not use them.
+CREATE INDEX subscriptions_unsynced ON subscriptions (id)
+  WHERE vm_expires_at IS NOT NULL AND state NOT IN ('creating', 'ending', 'ended')
+    AND (vm_expires_at <> expires_at OR (token_owner IS NOT NULL AND vm_owner IS NOT token_owner));
 CREATE UNIQUE INDEX subscriptions_token ON subscriptions (token_id) WHERE token_id IS NOT NULL;
 
 CREATE TABLE state (

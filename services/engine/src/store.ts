@@ -43,8 +43,6 @@ export type Store = Disposable & {
   withToken(afterId: bigint, limit: number): Subscription[]
   /** Those of which the VM database does not know expiry or owner yet. */
   unsynced(limit: number): Subscription[]
-  /** Those with a failure, longest waiting first. */
-  failing(limit: number): Subscription[]
   countByState(): Readonly<Partial<Record<State, number>>>
   countProblems(): { failing: number; needsKey: number; withoutData: number }
   getState(key: string): string | undefined
@@ -78,24 +76,30 @@ export function openStore(path: string, clock: Clock): Store {
        WHERE s.state = 'minting' AND o.state IN ('final', 'reverted', 'cancelled') LIMIT ?`,
     ),
     withoutData: one(
-      `${all} WHERE data IS NULL AND state IN ('paid', 'creating', 'created') AND data_retry_at <= ?
+      `${all} INDEXED BY subscriptions_no_data
+       WHERE data IS NULL AND state IN ('paid', 'creating', 'created') AND data_retry_at <= ?
        ORDER BY data_retry_at LIMIT ?`,
     ),
     due: one(
-      `${all} WHERE (state IN ('created', 'minting', 'minted', 'live') AND expires_at <= ?1)
-         OR (state = 'suspended' AND (expires_at > ?1 OR max(expires_at, coalesce(suspended_at, 0)) <= ?2))
-       ORDER BY expires_at LIMIT ?3`,
+      `SELECT * FROM (
+         ${all} WHERE state IN ('created', 'minting', 'minted', 'live') AND expires_at <= ?1
+         UNION ALL ${all} WHERE state = 'suspended' AND expires_at > ?1
+         UNION ALL ${all} WHERE state = 'suspended' AND expires_at <= ?2 AND coalesce(suspended_at, 0) <= ?2
+       ) LIMIT ?3`,
     ),
-    unsettled: one(
-      `${all} WHERE id > ?2 AND (purchase_block >= ?1 OR state IN ('seen', 'dropped')) ORDER BY id LIMIT ?3`,
+    recent: one(`${all} INDEXED BY subscriptions_recent WHERE purchase_block >= ? AND id > ? ORDER BY id LIMIT ?`),
+    loose: one(
+      `${all} INDEXED BY subscriptions_queue WHERE state IN ('seen', 'dropped') AND id > ? ORDER BY id LIMIT ?`,
     ),
     after: one(`${all} WHERE id > ? ORDER BY id LIMIT ?`),
-    withToken: one(`${all} WHERE id > ? AND token_id IS NOT NULL AND state <> 'ended' ORDER BY id LIMIT ?`),
+    withToken: one(
+      `${all} INDEXED BY subscriptions_with_token WHERE id > ? AND token_id IS NOT NULL AND state <> 'ended'
+       ORDER BY id LIMIT ?`,
+    ),
     unsynced: one(
-      `${all} WHERE vm_expires_at IS NOT NULL AND state NOT IN ('creating', 'ending', 'ended')
+      `${all} INDEXED BY subscriptions_unsynced WHERE vm_expires_at IS NOT NULL AND state NOT IN ('creating', 'ending', 'ended')
          AND (vm_expires_at <> expires_at OR (token_owner IS NOT NULL AND vm_owner IS NOT token_owner)) LIMIT ?`,
     ),
-    failing: one(`${all} WHERE error IS NOT NULL ORDER BY retry_at LIMIT ?`),
     countByState: db.prepare('SELECT state, count(*) AS n FROM subscriptions GROUP BY state'),
     countProblems: db.prepare(
       `SELECT count(*) FILTER (WHERE error IS NOT NULL) AS failing,
@@ -107,9 +111,7 @@ export function openStore(path: string, clock: Clock): Store {
       'INSERT INTO state (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
     ),
   }
-  const jobsOf = remember((count: number) =>
-    one(`${all} WHERE state IN (${Array(count).fill('?').join(', ')}) AND retry_at <= ? ORDER BY retry_at, id LIMIT ?`),
-  )
+  const waiting = one(`${all} WHERE state = ? AND retry_at <= ? ORDER BY retry_at, id LIMIT ?`)
   const updateOf = remember((columns: string) => db.prepare(`UPDATE subscriptions SET ${columns} WHERE id = ?`))
   const rows = (found: unknown[]) => (found as Row[]).map(toSubscription)
   const row = (found: unknown) => (found === undefined ? undefined : toSubscription(found as Row))
@@ -130,7 +132,11 @@ export function openStore(path: string, clock: Clock): Store {
       updateOf(columns).run(...entries.map(([, value]) => value as SQLInputValue), id)
     },
     forget: id => void statements.forget.run(id),
-    jobs: (states, limit) => rows(jobsOf(states.length).all(...states, clock.now(), limit)),
+    jobs: (states, limit) =>
+      states
+        .flatMap(state => rows(waiting.all(state, clock.now(), limit)))
+        .toSorted((a, b) => a.retryAt - b.retryAt || Number(a.id - b.id))
+        .slice(0, limit),
     toMint: limit => rows(statements.toMint.all(clock.now(), limit)),
     mintsOver: limit =>
       (statements.mintsOver.all(limit) as Row[]).map(found => ({
@@ -141,12 +147,16 @@ export function openStore(path: string, clock: Clock): Store {
       })),
     withoutData: limit => rows(statements.withoutData.all(clock.now(), limit)),
     due: (chainNow, graceSeconds, limit) => rows(statements.due.all(chainNow, chainNow - graceSeconds, limit)),
-    unsettled: (sinceBlock, afterId, limit) => rows(statements.unsettled.all(sinceBlock, afterId, limit)),
+    unsettled: (sinceBlock, afterId, limit) => {
+      const recent = rows(statements.recent.all(sinceBlock, afterId, limit))
+      const loose = rows(statements.loose.all(afterId, limit))
+      const each = new Map([...recent, ...loose].map(found => [found.id, found]))
+      return [...each.values()].toSorted((a, b) => Number(a.id - b.id)).slice(0, limit)
+    },
     after: (afterId, limit) => rows(statements.after.all(afterId, limit)),
     above: (id, limit) => rows(statements.after.all(id, limit)),
     withToken: (afterId, limit) => rows(statements.withToken.all(afterId, limit)),
     unsynced: limit => rows(statements.unsynced.all(limit)),
-    failing: limit => rows(statements.failing.all(limit)),
     countByState: () =>
       Object.fromEntries(
         (statements.countByState.all() as { state: State; n: number }[]).map(({ state, n }) => [state, n]),
