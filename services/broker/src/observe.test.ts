@@ -93,3 +93,23 @@ test('reorg: a superseded request whose successor is gone is judged again', () =
   assert.deepEqual(observe(row('superseded'), pending, undefined, true), { kind: 'revived' })
   assert.deepEqual(observe(row('superseded'), chain({ status: 3, mappedId: 9n }), undefined, true), { kind: 'same' })
 })
+
+test('reorg: a superseded request whose answer landed after all takes its lease back', () => {
+  assert.deepEqual(observe(row('superseded'), approved, 'mined', true), { kind: 'revived' })
+  assert.deepEqual(observe(row('superseded'), approved, 'mined', false), { kind: 'same' })
+})
+
+test('reorg: a released request that waits again is judged again, but not before its answer under way is over', () => {
+  assert.deepEqual(observe(row('released'), pending, undefined, true), { kind: 'revived' })
+  assert.deepEqual(observe(row('released'), pending, 'cancelled', true), { kind: 'revived' })
+  for (const underWay of ['queued', 'sent', 'mined'] as const)
+    assert.deepEqual(observe(row('released'), pending, underWay, true), { kind: 'landing' })
+  assert.deepEqual(observe(row('released'), pending, 'sent', false), { kind: 'same' })
+})
+
+test('a request given up after failing answers comes back when one of them counts; one refused for itself never does', () => {
+  const givenUp = { ...row('refused'), publicKey: 'key' }
+  assert.deepEqual(observe(givenUp, approved, 'final', true), { kind: 'revived' })
+  assert.deepEqual(observe(givenUp, approved, 'final', false), { kind: 'same' })
+  assert.deepEqual(observe({ ...givenUp, publicKey: undefined }, approved, 'final', true), { kind: 'same' })
+})
