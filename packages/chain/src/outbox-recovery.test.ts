@@ -132,6 +132,17 @@ describe('reorgs and endpoints that are behind', () => {
     await tick()
     assert.deepEqual(effectsOf(chain), ['a', 'b'])
   })
+
+  it('lets what such a reorg took pay more, if that is what the chain asks by then', async () => {
+    const { outbox, chain, finish } = setup({ confirmations: 0 })
+    outbox().enqueue(intent('a'))
+    await finish()
+    chain.reorg(3, { forget: true })
+    chain.world.baseFeeWei = 50n * 10n ** 9n
+    outbox().enqueue(intent('b'))
+    await finish()
+    assert.deepEqual(effectsOf(chain), ['a', 'b'])
+  })
 })
 
 describe('a nonce that somebody else uses', () => {
@@ -166,6 +177,26 @@ describe('a nonce that somebody else uses', () => {
     await finish()
     assert.deepEqual(effectsOf(chain), ['a'])
     assert.equal(outbox().find('a')?.attempts, 1)
+  })
+
+  it('was its own after all: the second nonce is used up by nothing, not by the same intent once more', async () => {
+    const { outbox, chain, tick, finish, advance } = setup({ confirmations: 0 })
+    outbox().enqueue(intent('a'))
+    await tick()
+    chain.world.hideReceipts = true
+    for (let i = 0; i < 6 && outbox().find('a')?.nonce !== 1; i++) {
+      chain.mine()
+      await tick()
+      advance(usual.stuckAfterMs)
+    }
+    assert.equal(outbox().find('a')?.nonce, 1)
+    chain.forgetPool()
+    chain.world.hideReceipts = false
+    await tick()
+    assert.equal(outbox().find('a')?.state, 'final')
+    outbox().enqueue(intent('b'))
+    await finish()
+    assert.deepEqual(effectsOf(chain), ['a', '', 'b'])
   })
 
   it('every time ends the intent instead of an endless fight', async () => {
