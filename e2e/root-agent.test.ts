@@ -169,6 +169,8 @@ function defineTests(): void {
 
   test('started by systemd’s way of handing over a socket; ends when told to, and leaves that socket alone', async t => {
     const host = await prepareHost(t)
+    if (!(await host.exec('sh', ['-c', 'command -v systemd-socket-activate']).catch(() => undefined)))
+      return t.skip('systemd-socket-activate (Debian package systemd) is not installed')
     const activate = ['systemd-socket-activate', '--listen', '/run/blockhost/root-agent.sock'] as const
     const agent = await host.spawn([...activate, process.execPath, agentProgram])
     await until(() => existsSync(host.path(socket)))
