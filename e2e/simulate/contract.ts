@@ -95,6 +95,18 @@ export function execute(state: ContractState, call: ContractCall, context: CallC
 
 /** Decodes the calldata of a transaction to the requests contract. @throws on a function that is not one of its own. */
 export function decodeCall(data: Hex): ContractCall {
+  const known = decoded.get(data)
+  if (known !== undefined) return known
+  if (decoded.size > 1000) decoded.clear()
+  const call = decodeFresh(data)
+  decoded.set(data, call)
+  return call
+}
+
+/** The same transaction is looked at by the outbox, the pool, each fork and each invariant. */
+const decoded = new Map<Hex, ContractCall>()
+
+function decodeFresh(data: Hex): ContractCall {
   if (data === '0x') return { kind: 'nothing' }
   const { functionName, args } = decodeFunctionData({ abi: brokerRequestsAbi, data })
   switch (functionName) {
