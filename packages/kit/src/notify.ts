@@ -58,6 +58,11 @@ export function createNotifier({ env, exec, clock, log }: NotifierDeps): Notifie
   }
 }
 
+/** Returns the options of an {@link Exec} that systemd-notify(1) finds its socket with; other commands do not need it. */
+export function notifyEnv({ NOTIFY_SOCKET }: NotifierDeps['env']): { env?: { NOTIFY_SOCKET: string } } {
+  return NOTIFY_SOCKET === undefined ? {} : { env: { NOTIFY_SOCKET } }
+}
+
 /**
  * Returns how often to send a sign of life: half of `WATCHDOG_USEC`, as sd_watchdog_enabled(3) advises.
  *

@@ -5,10 +5,11 @@ import { createTransactionPort } from '@blockhost/chain/transaction-port.ts'
 import { addressOf, readKeyFile } from '@blockhost/crypto/key-file.ts'
 import type { Clock } from '@blockhost/kit/clock.ts'
 import { BlockHostError, errorToJson, exitCodes } from '@blockhost/kit/errors.ts'
-import { createExec, type Exec } from '@blockhost/kit/exec.ts'
+import { createExec } from '@blockhost/kit/exec.ts'
 import { takeLock } from '@blockhost/kit/lock.ts'
 import { createLog, type LogFields, type ServiceLog } from '@blockhost/kit/log.ts'
-import { createNotifier, type Notifier } from '@blockhost/kit/notify.ts'
+import { createNotifier, type Notifier, notifyEnv } from '@blockhost/kit/notify.ts'
+import { untilStopped } from '@blockhost/kit/stop.ts'
 import { type ApiServer, createApi, serveApi } from './api.ts'
 import { type Broker, type BrokerDeps, createBroker } from './broker.ts'
 import { type BrokerConfig, type OnchainConfig, readConfig } from './config.ts'
@@ -72,7 +73,7 @@ async function runWith(initial: BrokerConfig, world: DaemonWorld, log: ServiceLo
   const dataplane = createDataplane({ ...config, ...config.wireguard }, { exec: createExec(), log, clock })
   const onchain = connectChain(() => config.onchain, store, { clock, log })
   const broker = createBroker(config, { store, onchain, dataplane, clock, log })
-  const notifier = createNotifier({ env: world.env, exec: createNotifyExec(world.env), clock, log })
+  const notifier = createNotifier({ env: world.env, exec: createExec(notifyEnv(world.env)), clock, log })
   const server = await startApi(current, { world, log, store, broker, dataplane })
   world.onReload(createRepeater(createReloader(world, { log, server, broker, notifier, store, current, put })))
   log.info(describeStart(config, world, dataplane, store), 'started')
@@ -90,41 +91,19 @@ type Parts = { world: DaemonWorld; log: ServiceLog; store: Store }
 /** One turn before systemd hears that we are ready: the network stands. What only a person can mend ends the start. */
 async function serve(broker: Broker, notifier: Notifier, { world, log, store }: Parts): Promise<void> {
   const keepAlive = new AbortController()
+  const stopping = { signal: world.signal, clock: world.clock, graceMs: stopGraceMs }
   try {
-    const first = await untilStopped(broker.turn(), world)
+    const first = await untilStopped(broker.turn(), stopping)
     if (first === 'stopped') return
     refuseHopeless([first.chainError, first.dataplaneError])
     void notifier.keepAlive(keepAlive.signal)
     await notifier.ready(describeService(store))
     world.onReady()
-    const last = await untilStopped(broker.run(world.signal), world)
+    const last = await untilStopped(broker.run(world.signal), stopping)
     if (last === 'stopped') log.warn({ graceMs: stopGraceMs }, 'a turn did not end in time; the next start takes it up')
   } finally {
     keepAlive.abort()
   }
-}
-
-/** Waits for `work`, but after the signal only for the grace. */
-async function untilStopped<T>(work: Promise<T>, { signal, clock }: DaemonWorld): Promise<T | 'stopped'> {
-  work.catch(() => undefined) // whatever it says after the grace, nobody listens any more
-  const settled = new AbortController()
-  const graceIsOver = async (): Promise<'stopped'> => {
-    await aborted(signal)
-    await clock.sleep(stopGraceMs, settled.signal)
-    return 'stopped'
-  }
-  try {
-    return await Promise.race([work, graceIsOver()])
-  } finally {
-    settled.abort()
-  }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise(resolve => {
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
-  })
 }
 
 /** A wrong chain, another owner or an address conflict stay as they are until somebody changes something: exit 78, no restart. */
@@ -235,9 +214,4 @@ function describeStart(config: BrokerConfig, { version }: DaemonWorld, dataplane
     api: `${api.host} port ${api.port}`,
     ...(onchain === undefined ? {} : { chainId: onchain.chainId, requestsContracts: onchain.requestsContracts }),
   }
-}
-
-/** systemd-notify(1) finds its socket through the environment, which other commands do not need. */
-function createNotifyExec({ NOTIFY_SOCKET }: DaemonWorld['env']): Exec {
-  return createExec(NOTIFY_SOCKET === undefined ? {} : { env: { NOTIFY_SOCKET } })
 }

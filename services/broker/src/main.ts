@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { flushCompileCache } from 'node:module'
 import { systemClock } from '@blockhost/kit/clock.ts'
 import { describeError, type ExitCode, errorToJson, exitCodes, toExitCode } from '@blockhost/kit/errors.ts'
+import { stopSignal } from '@blockhost/kit/stop.ts'
 import { type Command, helpText, parseArgv } from './argv.ts'
 
 // Everything but the argument reader is loaded when it is needed, so that --version and a usage error come at once.
@@ -61,7 +62,7 @@ type Of<K extends Command['kind']> = Extract<Command, { kind: K }>
 
 async function runDaemonCommand({ configPath = defaultConfigPath }: Of<'run'>): Promise<ExitCode> {
   // Before anything slow: a signal that comes early must neither kill nor be lost.
-  const signal = stopSignal()
+  const signal = stopSignal(process)
   let reload: (() => void) | undefined
   process.on('SIGHUP', () => reload?.())
   const { runDaemon } = await import('./daemon.ts')
@@ -153,14 +154,7 @@ async function runDown({ configPath = defaultConfigPath, json }: Of<'down'>): Pr
 
 async function commandDeps() {
   const { silentLog } = await import('@blockhost/kit/log.ts')
-  return { clock: systemClock, log: silentLog, say: tell, signal: stopSignal() }
-}
-
-/** Aborts on SIGTERM and SIGINT; a second one ends the process as usual. */
-function stopSignal(): AbortSignal {
-  const stop = new AbortController()
-  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort())
-  return stop.signal
+  return { clock: systemClock, log: silentLog, say: tell, signal: stopSignal(process) }
 }
 
 function readVersion(): string {

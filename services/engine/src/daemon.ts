@@ -8,7 +8,8 @@ import { BlockHostError, errorToJson, exitCodes } from '@blockhost/kit/errors.ts
 import { createExec } from '@blockhost/kit/exec.ts'
 import { takeLock } from '@blockhost/kit/lock.ts'
 import { createLog, type Log } from '@blockhost/kit/log.ts'
-import { createNotifier, type Notifier } from '@blockhost/kit/notify.ts'
+import { createNotifier, type Notifier, notifyEnv } from '@blockhost/kit/notify.ts'
+import { untilStopped } from '@blockhost/kit/stop.ts'
 import type { Provisioner } from '@blockhost/provisioners/provisioner.ts'
 import { openVmDatabase, type VmDatabase } from '@blockhost/vmdb/vm-database.ts'
 import { createPurchaseOpener } from './access.ts'
@@ -57,8 +58,7 @@ async function runWith(config: EngineConfig, world: DaemonWorld, log: Log): Prom
   using vms = openVmDatabase(config.vmDatabasePath, config.pools, clock)
   const provisioner = await connectProvisioner(config, vms)
   const engine = assemble(config, { store, vms, provisioner, clock, log })
-  const exec = createExec(env.NOTIFY_SOCKET === undefined ? {} : { env: { NOTIFY_SOCKET: env.NOTIFY_SOCKET } })
-  const notifier = createNotifier({ env, exec, clock, log })
+  const notifier = createNotifier({ env, exec: createExec(notifyEnv(env)), clock, log })
   await using _api = await serveApi(config.socketPath, { status: engine.status, now: clock.now, version, usage })
   const { subscriptions, nft } = config.rules
   log.info({ version, chainId: config.chainId, subscriptions, nft, provisioner: config.provisioner }, 'started')
@@ -106,36 +106,13 @@ async function serve(engine: Engine, notifier: Notifier, world: DaemonWorld, log
   try {
     void notifier.keepAlive(keepAlive.signal)
     await notifier.ready('Following the chain')
-    const ended = await untilStopped(engine.run(world.signal), world)
+    const ended = await untilStopped(engine.run(world.signal), { ...world, graceMs: stopGraceMs })
     if (ended === 'stopped')
       log.warn({ graceMs: stopGraceMs }, 'a step did not end in time; the next start takes it up')
   } finally {
     keepAlive.abort()
     await notifier.stopping()
   }
-}
-
-/** Waits for `work`, but after the signal only for the grace. */
-async function untilStopped<T>(work: Promise<T>, { signal, clock }: DaemonWorld): Promise<T | 'stopped'> {
-  work.catch(() => undefined) // whatever it says after the grace, nobody listens any more
-  const settled = new AbortController()
-  const graceIsOver = async (): Promise<'stopped'> => {
-    await aborted(signal)
-    await clock.sleep(stopGraceMs, settled.signal)
-    return 'stopped'
-  }
-  try {
-    return await Promise.race([work, graceIsOver()])
-  } finally {
-    settled.abort()
-  }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise(resolve => {
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
-  })
 }
 
 function noTemplate(folder: string): BlockHostError {

@@ -3,6 +3,7 @@ import { flushCompileCache } from 'node:module'
 import { parseArgs } from 'node:util'
 import { systemClock } from '@blockhost/kit/clock.ts'
 import { describeError, type ExitCode, exitCodes, messageOf, toExitCode } from '@blockhost/kit/errors.ts'
+import { stopSignal } from '@blockhost/kit/stop.ts'
 
 const help = `usage: blockhost-engine [--config-dir FOLDER] [--check-config] [--version]
 
@@ -18,15 +19,14 @@ if (import.meta.main) process.exit(await main(process.argv.slice(2)))
 /** Runs one command line to its end. @param argv - Without program and script. @returns The exit code. */
 export async function main(argv: readonly string[]): Promise<ExitCode> {
   // Before anything slow: a signal that comes early must neither kill nor be lost.
-  const stop = new AbortController()
-  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort())
+  const signal = stopSignal(process)
   const options = parse(argv)
   if (typeof options === 'string') {
     tell(`${options}\nTry \`blockhost-engine --help\`.`)
     return exitCodes.usage
   }
   try {
-    return await run(options, stop.signal)
+    return await run(options, signal)
   } catch (error) {
     tell(describeError(error))
     return toExitCode(error)

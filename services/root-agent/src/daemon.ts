@@ -4,6 +4,7 @@ import { createExec } from '@blockhost/kit/exec.ts'
 import { createFrameServer, inheritedSocket } from '@blockhost/kit/frame.ts'
 import { groupId } from '@blockhost/kit/group.ts'
 import { createLog } from '@blockhost/kit/log.ts'
+import { aborted } from '@blockhost/kit/stop.ts'
 import { actions } from './actions.ts'
 import { createAgent } from './agent.ts'
 import { readRootAgentConfig } from './config.ts'
@@ -58,11 +59,4 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   log.info({ socket: server.path, accelerator: host.accelerator, actions: actions.size }, 'listening')
   await aborted(options.signal)
   log.info({ running: agent.busy() }, 'stopping')
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise(resolve => {
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
-  })
 }

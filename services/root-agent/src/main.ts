@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
 import { describeError, type ExitCode, exitCodes, toExitCode } from '@blockhost/kit/errors.ts'
+import { stopSignal } from '@blockhost/kit/stop.ts'
 
 const defaultConfigPath = '/etc/blockhost/root-agent.toml'
 
@@ -42,7 +43,7 @@ async function run({ config, help, ...options }: Options): Promise<void> {
     process.stdout.write(`${config} can be used.\n`)
     return
   }
-  const signal = stopSignal()
+  const signal = stopSignal(process)
   const { runDaemon } = await import('./daemon.ts')
   await runDaemon({ configPath: config, env: process.env, pid: process.pid, signal })
 }
@@ -61,10 +62,4 @@ function parseOptions(argv: readonly string[]): Options | undefined {
   } catch {
     return undefined
   }
-}
-
-function stopSignal(): AbortSignal {
-  const stop = new AbortController()
-  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort())
-  return stop.signal
 }
