@@ -5,6 +5,8 @@ import type { Provisioner } from './provisioner.ts'
 
 /** What of the host's configuration names its hypervisor. */
 export type HostProvisionerConfig = {
+  /** Where it was read from, for messages. */
+  readonly folder: string
   readonly rootAgentSocket: string
   /** Id of the template that new VMs start from. */
   readonly vmTemplate: string | undefined
@@ -12,7 +14,7 @@ export type HostProvisionerConfig = {
 }
 
 /**
- * Connects the hypervisor of this host, for commands that run beside the engine.
+ * Connects the hypervisor of this host.
  *
  * @param vms - Has the addresses of the VMs.
  * @throws {BlockHostError} `BH_CONFIG_INVALID` (exit 78) when no template is configured.
@@ -21,12 +23,13 @@ export function connectHostProvisioner(
   config: HostProvisionerConfig,
   vms: { findVm(name: string): VmAddresses | undefined },
 ): Provisioner {
-  const { rootAgentSocket, vmTemplate, nameservers } = config
+  const { folder, rootAgentSocket, vmTemplate, nameservers } = config
   if (vmTemplate === undefined)
     throw new BlockHostError({
       code: 'BH_CONFIG_INVALID',
-      message: 'engine.yaml names no vm_template',
+      message: `${folder}/engine.yaml can't be used: vm_template is missing`,
       hint: 'Run `build-template` and put the id it prints there.',
+      fields: { folder },
       exitCode: exitCodes.badConfig,
     })
   const agent = connectRootAgent(rootAgentSocket)

@@ -1,9 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { accessCredentialNftAbi } from '@blockhost/contracts/abi/access-credential-nft.ts'
-import { decodeData, fromAbi } from 'ox/AbiFunction'
 import { parseMintArgs } from './main.ts'
-import { mintCall } from './mint.ts'
 
 const owner = `0x${'11'.repeat(20)}`
 const never = () => assert.fail('standard input was read')
@@ -32,18 +29,5 @@ describe('parseMintArgs', () => {
       ['--owner-wallet', owner, '--machine-id', 'x', '--nope'],
     ])
       assert.equal(parseMintArgs(argv, never).ok, false, argv.join(' '))
-  })
-})
-
-describe('mintCall', () => {
-  test('is the contract’s mint with seven arguments, a token that never expires by itself', () => {
-    const request = {
-      owner: owner as `0x${string}`,
-      machineId: 'm',
-      userEncrypted: new Uint8Array([7]),
-      publicSecret: 's',
-    }
-    const args = decodeData(fromAbi(accessCredentialNftAbi, 'mint'), mintCall(request))
-    assert.deepEqual(args, [owner, '0x07', 's', 'Access to m', '', '', 0n])
   })
 })

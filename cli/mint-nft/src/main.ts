@@ -3,9 +3,10 @@ import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import type { Address } from '@blockhost/chain/hex.ts'
 import { readEngineConfig } from '@blockhost/engine/config.ts'
+import { type MintRequest, mintCall } from '@blockhost/engine/mint-call.ts'
 import { configFolder } from '@blockhost/hostconfig/config-folder.ts'
 import { describeError, errorToJson, exitCodes, toExitCode } from '@blockhost/kit/errors.ts'
-import { type MintRequest, mintCall, mintToken } from './mint.ts'
+import { mintToken } from './mint.ts'
 import { openMinter } from './minter.ts'
 
 const usage = `usage: mint-nft --owner-wallet 0x... --machine-id NAME [options]

@@ -1,23 +1,10 @@
 /** Mints one access token through the durable outbox of the minter's key, and reads its id from the receipt. */
 import type { Address, Hex } from '@blockhost/chain/hex.ts'
-import { bytesToHex } from '@blockhost/chain/hex.ts'
 import type { Outbox, OutboxRow } from '@blockhost/chain/outbox.ts'
 import type { MintedToken } from '@blockhost/chain/subscription-view.ts'
-import { accessCredentialNftAbi } from '@blockhost/contracts/abi/access-credential-nft.ts'
+import { type MintRequest, mintCall } from '@blockhost/engine/mint-call.ts'
 import type { Clock } from '@blockhost/kit/clock.ts'
 import { BlockHostError } from '@blockhost/kit/errors.ts'
-import { encodeData } from 'ox/AbiFunction'
-
-/** What a token is minted with. */
-export type MintRequest = {
-  readonly owner: Address
-  /** What the owner will sign for; goes into the description, and with the owner says which mint this is. */
-  readonly machineId: string
-  /** Connection details for the owner alone; empty: the token says nothing. */
-  readonly userEncrypted: Uint8Array
-  /** What the owner signs to read them. */
-  readonly publicSecret: string
-}
 
 /** What {@link mintToken} needs. */
 export type MintDeps = {
@@ -57,12 +44,6 @@ export async function mintToken(deps: MintDeps, request: MintRequest): Promise<M
 export function cancelMint({ outbox, nft }: Pick<MintDeps, 'outbox' | 'nft'>, request: MintRequest): boolean {
   const key = mintKey(nft, request)
   return outbox.find(key) === undefined || outbox.cancelQueued(key)
-}
-
-/** Returns the transaction's data: seven arguments, expiry 0 (never: the VM's end is the access's end). Pure. */
-export function mintCall({ owner, machineId, userEncrypted, publicSecret }: MintRequest): Hex {
-  const args = [owner, bytesToHex(userEncrypted), publicSecret, `Access to ${machineId}`, '', '', 0n] as const
-  return encodeData(accessCredentialNftAbi, 'mint', args)
 }
 
 function mintKey(nft: Address, { machineId, owner }: MintRequest): string {

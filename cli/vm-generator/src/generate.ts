@@ -1,9 +1,11 @@
 /** Makes one VM with its access token, or nothing. */
 
-import { BlockHostError, isRetryable } from '@blockhost/kit/errors.ts'
+import type { MintRequest } from '@blockhost/engine/mint-call.ts'
+import { isRetryable } from '@blockhost/kit/errors.ts'
 import { memoryJournal, runSteps, type Step, undoSteps } from '@blockhost/kit/steps.ts'
-import { cancelMint, type MintDeps, type MintRequest, mintToken } from '@blockhost/mint-nft/mint.ts'
-import { guestProgram, type Provisioner, type VmSpec } from '@blockhost/provisioners/provisioner.ts'
+import { cancelMint, type MintDeps, mintToken } from '@blockhost/mint-nft/mint.ts'
+import { bindToken } from '@blockhost/provisioners/bind-token.ts'
+import type { Provisioner, VmSpec } from '@blockhost/provisioners/provisioner.ts'
 import type { Vm } from '@blockhost/vmdb/vm.ts'
 import type { ReserveVm, VmDatabase } from '@blockhost/vmdb/vm-database.ts'
 
@@ -31,14 +33,17 @@ export type GenerateRequest = Required<ReserveVm> & {
  * @throws {BlockHostError} of the database, the provisioner and the mint.
  */
 export async function generateVm(deps: GenerateDeps, request: GenerateRequest): Promise<Vm> {
-  const { vms } = deps
-  const { name, expiresAt } = request
+  const { vms, provisioner } = deps
+  const { name, expiresAt, username, ownerWallet } = request
   const journal = memoryJournal()
   const steps = generateSteps(deps)
   await runSteps(steps, request, journal)
   try {
     const tokenId = await obtainToken(deps, request)
-    if (tokenId !== undefined) await bindToken(deps, request, tokenId)
+    if (tokenId !== undefined) {
+      await bindToken(provisioner, { name, username, tokenId })
+      vms.markNftMinted(name, tokenId, ownerWallet)
+    }
   } catch (error) {
     const isUnderWay = isRetryable(error) && mayStillMint(deps, name)
     if (!isUnderWay) await undoSteps(steps, request, journal, error)
@@ -79,18 +84,6 @@ async function obtainToken({ vms, mint }: GenerateDeps, request: GenerateRequest
   if (mint === undefined) return undefined
   const { tokenId } = await mintToken(mint.deps, mint.requestOf(vms.findVm(request.name)!))
   return tokenId
-}
-
-async function bindToken({ vms, provisioner }: GenerateDeps, request: GenerateRequest, tokenId: bigint): Promise<void> {
-  const { name, username, ownerWallet } = request
-  const { exitCode, stderr } = await provisioner.guestExec(name, [guestProgram, 'bind', username, String(tokenId)])
-  if (exitCode !== 0)
-    throw new BlockHostError({
-      code: 'BH_BIND_FAILED',
-      message: `The guest ${name} did not take its access token (exit status ${exitCode}): ${stderr.trim().slice(0, 200)}`,
-      fields: { name, exitCode },
-    })
-  vms.markNftMinted(name, tokenId, ownerWallet)
 }
 
 /** A transaction that a node may have seen can't be taken back: the VM that its token will open must be there. */

@@ -1,18 +1,19 @@
 /** `vm-generator`: argv, environment and wiring. */
 import { randomBytes } from 'node:crypto'
 import type { Address } from '@blockhost/chain/hex.ts'
-import { encryptAccessData, renderConnectionDetails } from '@blockhost/crypto/access-data.ts'
 import { machineIdOf } from '@blockhost/crypto/signed-message.ts'
+import { sealConnection } from '@blockhost/engine/access.ts'
 import { type EngineConfig, readEngineConfig } from '@blockhost/engine/config.ts'
+import type { MintRequest } from '@blockhost/engine/mint-call.ts'
+import { vmSpecOf } from '@blockhost/engine/vm-spec.ts'
+import type { PlanSize } from '@blockhost/hostconfig/blockhost-config.ts'
 import { configFolder, readConfigFile } from '@blockhost/hostconfig/config-folder.ts'
 import { dbConfigFile } from '@blockhost/hostconfig/db-config.ts'
-import { readCloudInitTemplate, renderCloudInit } from '@blockhost/image/cloud-init.ts'
+import { readCloudInitTemplate } from '@blockhost/image/cloud-init.ts'
 import { systemClock } from '@blockhost/kit/clock.ts'
 import { BlockHostError, describeError, errorToJson, exitCodes, toExitCode } from '@blockhost/kit/errors.ts'
 import { readTextFile } from '@blockhost/kit/files.ts'
-import type { MintRequest } from '@blockhost/mint-nft/mint.ts'
 import { openMinter } from '@blockhost/mint-nft/minter.ts'
-import { parseIpv4Prefix } from '@blockhost/net/ipv4.ts'
 import { connectHostProvisioner } from '@blockhost/provisioners/host-provisioner.ts'
 import type { VmSpec } from '@blockhost/provisioners/provisioner.ts'
 import type { Vm } from '@blockhost/vmdb/vm.ts'
@@ -65,27 +66,17 @@ function toRequest(args: GeneratorArgs, config: EngineConfig, defaultDays: numbe
 }
 
 function specFor(vm: Vm, args: GeneratorArgs, config: EngineConfig, template: string): VmSpec {
-  const { web3, pools, chainId, rules, guestRpcUrls, nameservers } = config
-  const userData = renderCloudInit(template, {
-    ...{ name: vm.name, username: vm.username, machineId: vm.machineId, chainId, nftContract: rules.nft, nameservers },
-    // Made anew with every VM: it opens nothing, it only makes the codes of this one.
-    otpSecret: randomBytes(32),
-    otpLength: web3.otpLength,
-    otpTtlSeconds: web3.otpTtlSeconds,
-    rpcUrls: guestRpcUrls,
-    pagePort: web3.signingPagePort,
-  })
-  const size = config.sizeOf(0)
+  const size = { ...config.sizeOf(0), ...given(args) }
+  // The secret is made anew with every VM: it opens nothing, it only makes the codes of this one.
+  return vmSpecOf(config, vm, { template, otpSecret: randomBytes(32), size })
+}
+
+/** The sizes that the command line names. */
+function given({ vcpus, memoryMiB, diskGiB }: GeneratorArgs): Partial<PlanSize> {
   return {
-    name: vm.name,
-    vmid: vm.vmid,
-    vcpus: args.vcpus ?? size.vcpus,
-    memoryMiB: args.memoryMiB ?? size.memoryMiB,
-    diskGiB: args.diskGiB ?? size.diskGiB,
-    mac: vm.mac,
-    ipv4: { address: vm.ipv4, prefixLength: parseIpv4Prefix(pools.ipv4.network)!.length, gateway: pools.ipv4.gateway },
-    ipv6: vm.ipv6 === undefined ? undefined : { address: vm.ipv6, gateway: 'fe80::1' },
-    userData,
+    ...(vcpus === undefined ? {} : { vcpus }),
+    ...(memoryMiB === undefined ? {} : { memoryMiB }),
+    ...(diskGiB === undefined ? {} : { diskGiB }),
   }
 }
 
@@ -96,10 +87,10 @@ function mintRequestFor(
   signature: Uint8Array | undefined,
 ): MintRequest {
   const details = { hostname: vm.ipv6 ?? vm.ipv4, port: config.rules.sshPort, username: vm.username }
-  const plaintext = new TextEncoder().encode(renderConnectionDetails(details))
-  const userEncrypted = signature === undefined ? new Uint8Array() : encryptAccessData(signature, plaintext)
-  const owner = args.ownerWallet as Address
-  return { owner, machineId: vm.machineId, userEncrypted, publicSecret: args.publicSecret ?? '' }
+  const publicSecret = args.publicSecret ?? ''
+  const userEncrypted =
+    signature === undefined ? new Uint8Array() : sealConnection({ signature, publicSecret }, details)
+  return { owner: args.ownerWallet as Address, machineId: vm.machineId, userEncrypted, publicSecret }
 }
 
 function readSignature(path: string): Uint8Array {
@@ -112,7 +103,7 @@ function readSignature(path: string): Uint8Array {
 }
 
 function dryRun(args: GeneratorArgs, request: GenerateRequest, config: EngineConfig): Record<string, unknown> {
-  const size = config.sizeOf(0)
+  const { vcpus, memoryMiB, diskGiB } = { ...config.sizeOf(0), ...given(args) }
   return {
     status: 'dry-run',
     vm_name: request.name,
@@ -120,9 +111,9 @@ function dryRun(args: GeneratorArgs, request: GenerateRequest, config: EngineCon
     username: request.username,
     machine_id: request.machineId,
     expires_at: request.expiresAt,
-    cpu: args.vcpus ?? size.vcpus,
-    memory: args.memoryMiB ?? size.memoryMiB,
-    disk: args.diskGiB ?? size.diskGiB,
+    cpu: vcpus,
+    memory: memoryMiB,
+    disk: diskGiB,
     cloud_init: args.cloudInit,
     mint: args.mint,
   }

@@ -5,6 +5,7 @@ import { decodeResult, fromAbi } from 'ox/AbiFunction'
 import { encode } from 'ox/AbiParameters'
 import { decodeContractError } from './contract-error.ts'
 import { type Address, type Hex, hexToBytes, invalidAnswer, parseHex } from './hex.ts'
+import { tooLittleGas } from './lens-errors.ts'
 import { type RpcCall, type RpcOutcome, resultOf } from './rpc.ts'
 import type { RequestView, Snapshot, SnapshotQuery, WatchView } from './snapshot.ts'
 
@@ -125,13 +126,7 @@ function refusal(data: Hex | undefined, requests: Address): BlockHostError {
       fields: { requests },
       exitCode: exitCodes.badConfig,
     })
-  if (name === 'NotEnoughGas')
-    return new BlockHostError({
-      code: 'BH_RPC_GAS_LIMIT',
-      message: 'The RPC endpoint gives eth_call too little gas to read one request',
-      hint: 'Use an endpoint whose eth_call allows 30 million gas.',
-      retryable: true,
-    })
+  if (name === 'NotEnoughGas') return tooLittleGas('request')
   return new BlockHostError({
     code: 'BH_REQUESTS_CONTRACT_UNSUPPORTED',
     message: `The contract ${requests} does not answer like a requests contract`,

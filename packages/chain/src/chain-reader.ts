@@ -1,5 +1,5 @@
-import { BlockHostError, exitCodes } from '@blockhost/kit/errors.ts'
 import { decodeSnapshot, snapshotCall } from './broker-lens.ts'
+import { wrongChain } from './lens-errors.ts'
 import type { Rpc } from './rpc.ts'
 import type { ChainReader } from './snapshot.ts'
 
@@ -21,14 +21,4 @@ export function createChainReader(
       return snapshot
     },
   }
-}
-
-function wrongChain(actual: number, expected: number): BlockHostError {
-  return new BlockHostError({
-    code: 'BH_WRONG_CHAIN',
-    message: `The RPC endpoint is on chain ${actual}; the configuration says ${expected}`,
-    hint: 'Correct `rpc_url` or `chain_id`.',
-    fields: { chainId: actual, expected },
-    exitCode: exitCodes.badConfig,
-  })
 }

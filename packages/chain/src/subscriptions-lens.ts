@@ -5,6 +5,7 @@ import { decodeResult, fromAbi } from 'ox/AbiFunction'
 import { encode } from 'ox/AbiParameters'
 import { decodeContractError } from './contract-error.ts'
 import { type Address, type Hex, invalidAnswer, parseHex, parseQuantity, zeroAddress } from './hex.ts'
+import { tooLittleGas, wrongChain } from './lens-errors.ts'
 import { type Rpc, type RpcCall, type RpcOutcome, resultOf } from './rpc.ts'
 import { mintedTokens, newsFilter, parseNews, purchaseData, scanPurchases } from './subscription-logs.ts'
 import type {
@@ -167,28 +168,12 @@ function refusal(data: Hex | undefined, subscriptions: Address): BlockHostError 
       fields: { address: String(error.args[0]) },
       retryable: true,
     })
-  if (error?.name === 'NotEnoughGas')
-    return new BlockHostError({
-      code: 'BH_RPC_GAS_LIMIT',
-      message: 'The RPC endpoint gives eth_call too little gas to read one subscription',
-      hint: 'Use an endpoint whose eth_call allows 30 million gas.',
-      retryable: true,
-    })
+  if (error?.name === 'NotEnoughGas') return tooLittleGas('subscription')
   return new BlockHostError({
     code: 'BH_SUBSCRIPTIONS_CONTRACT_UNSUPPORTED',
     message: `The contract ${subscriptions} does not answer like a subscriptions contract`,
     hint: 'Check `subscription_contract`. The first generation of the contract has to be replaced by the current one.',
     fields: { subscriptions, ...(data === undefined ? {} : { data: data.slice(0, 138) }) },
-    exitCode: exitCodes.badConfig,
-  })
-}
-
-function wrongChain(actual: number, expected: number): BlockHostError {
-  return new BlockHostError({
-    code: 'BH_WRONG_CHAIN',
-    message: `The RPC endpoint is on chain ${actual}; the configuration says ${expected}`,
-    hint: 'Correct `rpc_url` or `chain_id`.',
-    fields: { chainId: actual, expected },
     exitCode: exitCodes.badConfig,
   })
 }

@@ -4,7 +4,7 @@ import { createSubscriptionsReader } from '@blockhost/chain/subscriptions-lens.t
 import { createTransactionPort } from '@blockhost/chain/transaction-port.ts'
 import { addressOf, readKeyFile } from '@blockhost/crypto/key-file.ts'
 import type { Clock } from '@blockhost/kit/clock.ts'
-import { BlockHostError, errorToJson, exitCodes } from '@blockhost/kit/errors.ts'
+import { errorToJson } from '@blockhost/kit/errors.ts'
 import { createExec } from '@blockhost/kit/exec.ts'
 import { takeLock } from '@blockhost/kit/lock.ts'
 import { createLog, type Log } from '@blockhost/kit/log.ts'
@@ -91,13 +91,8 @@ async function connectProvisioner(config: EngineConfig, vms: VmDatabase): Promis
     const { createFakeProvisioner } = await import('@blockhost/testkit/fake-provisioner.ts')
     return createFakeProvisioner({ file: `${config.databasePath}.fake-hypervisor.json` })
   }
-  if (config.vmTemplate === undefined) throw noTemplate(config.folder)
-  const { createLibvirtProvisioner } = await import('@blockhost/provisioners/libvirt/libvirt.ts')
-  const { connectRootAgent } = await import('@blockhost/provisioners/libvirt/root-agent.ts')
-  return createLibvirtProvisioner(
-    { template: config.vmTemplate, nameservers: config.nameservers },
-    { agent: connectRootAgent(config.rootAgentSocket), addressesOf: name => vms.findVm(name) },
-  )
+  const { connectHostProvisioner } = await import('@blockhost/provisioners/host-provisioner.ts')
+  return connectHostProvisioner(config, vms)
 }
 
 /** One turn before systemd hears that we are ready. What only a person can mend ends the start. */
@@ -113,14 +108,4 @@ async function serve(engine: Engine, notifier: Notifier, world: DaemonWorld, log
     keepAlive.abort()
     await notifier.stopping()
   }
-}
-
-function noTemplate(folder: string): BlockHostError {
-  return new BlockHostError({
-    code: 'BH_CONFIG_INVALID',
-    message: `${folder}/engine.yaml can't be used: vm_template is missing`,
-    hint: 'Build a template (image/build-template.ts) and put its id there.',
-    fields: { folder },
-    exitCode: exitCodes.badConfig,
-  })
 }

@@ -1,6 +1,6 @@
 import type { Outbox } from '@blockhost/chain/outbox.ts'
-import { BlockHostError } from '@blockhost/kit/errors.ts'
-import { guestProgram, type Provisioner, type VmSpec } from '@blockhost/provisioners/provisioner.ts'
+import { bindToken as bindGuest } from '@blockhost/provisioners/bind-token.ts'
+import type { Provisioner, VmSpec } from '@blockhost/provisioners/provisioner.ts'
 import type { Vm } from '@blockhost/vmdb/vm.ts'
 import type { VmDatabase } from '@blockhost/vmdb/vm-database.ts'
 import { type State, type Subscription, type SubscriptionChange, vmNameOf } from './subscription.ts'
@@ -78,9 +78,8 @@ async function bindToken(deps: JobDeps, row: Subscription): Promise<JobResult> {
   const name = vmNameOf(row.id)
   if (await isGone(deps, row)) return makeAnew
   const tokenId = row.tokenId!
-  const vm = vms.markNftMinted(name, tokenId, row.tokenOwner ?? row.subscriber)
-  const { exitCode, stderr } = await provisioner.guestExec(name, [guestProgram, 'bind', vm.username, String(tokenId)])
-  if (exitCode !== 0) throw bindFailed(name, exitCode, stderr)
+  const { username } = vms.markNftMinted(name, tokenId, row.tokenOwner ?? row.subscriber)
+  await bindGuest(provisioner, { name, username, tokenId })
   return { kind: 'done', state: 'running', facts: { boundToken: tokenId } }
 }
 
@@ -142,14 +141,4 @@ async function isGone(deps: JobDeps, row: Subscription): Promise<boolean> {
 /** A VM of that name may be somebody else's: of an earlier contract, or made by hand. */
 function isOurs({ purposeOf }: JobDeps, row: Subscription, vm: Vm): boolean {
   return vm.purpose === purposeOf(row.id)
-}
-
-function bindFailed(name: string, exitCode: number, stderr: string): BlockHostError {
-  return new BlockHostError({
-    code: 'BH_BIND_FAILED',
-    message: `The guest ${name} did not take its access token (exit status ${exitCode}): ${stderr.trim().slice(0, 200)}`,
-    hint: 'It is tried again by itself; the template may be older than this engine.',
-    fields: { name, exitCode },
-    retryable: true,
-  })
 }

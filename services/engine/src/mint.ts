@@ -8,6 +8,7 @@ import type { Log } from '@blockhost/kit/log.ts'
 import type { Vm } from '@blockhost/vmdb/vm.ts'
 import { encodeData } from 'ox/AbiFunction'
 import { type OpenPurchase, sealConnection } from './access.ts'
+import { mintCall } from './mint-call.ts'
 import type { Store } from './store.ts'
 import { runningState, type Subscription, type SubscriptionChange } from './subscription.ts'
 
@@ -93,10 +94,13 @@ function enqueueMint({ store, outbox, nft, openPurchase, findVm, sshPort, log }:
   const sealed = opened.ok
     ? sealConnection(opened.key, { hostname, port: sshPort, username: vm.username })
     : new Uint8Array()
-  const secret = opened.ok ? opened.key.publicSecret : ''
+  const token = { owner: row.subscriber, machineId: vm.machineId, userEncrypted: sealed }
   const [key, data] =
     row.tokenId === undefined
-      ? [`mint:${nft}:${row.id}:${row.subscriber}:${row.mintAttempts}`, mintCall(row, vm, sealed, secret)]
+      ? [
+          `mint:${nft}:${row.id}:${row.subscriber}:${row.mintAttempts}`,
+          mintCall({ ...token, publicSecret: opened.ok ? opened.key.publicSecret : '' }),
+        ]
       : [`update:${nft}:${row.tokenId}:${hostname}:${row.mintAttempts}`, updateCall(row.tokenId, sealed)]
   outbox.enqueue({ key, to: nft, data, note: `access token of subscription ${row.id}` })
   store.change(row.id, {
@@ -106,12 +110,6 @@ function enqueueMint({ store, outbox, nft, openPurchase, findVm, sshPort, log }:
     access: opened.ok ? 'sealed' : 'needs-key',
     accessProblem: opened.ok ? undefined : opened.problem,
   })
-}
-
-function mintCall(row: Subscription, vm: Vm, sealed: Uint8Array, publicSecret: string): Hex {
-  // The token never expires by itself: the VM's end is the access's end, and an extension needs no transaction of ours.
-  const args = [row.subscriber, bytesToHex(sealed), publicSecret, `Access to ${vm.machineId}`, '', '', 0n] as const
-  return encodeData(accessCredentialNftAbi, 'mint', args)
 }
 
 function updateCall(tokenId: bigint, sealed: Uint8Array): Hex {
