@@ -1,9 +1,12 @@
-// `npm run demo`: the broker's whole path on a network of namespaces, told as it happens. See e2e/README.md.
+// `npm run demo`: the whole path, from a prefix of the broker to a login into a VM, told as it happens. See e2e/README.md.
 import { dirname, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { systemClock } from '@blockhost/kit/clock.ts'
 import { createLab } from '@blockhost/testkit/lab.ts'
+import { missingForVms } from '@blockhost/testkit/vm-host.ts'
 import { startChain } from './demo/chain.ts'
 import type { Demo, Stage } from './demo/context.ts'
+import { playShopAct } from './demo/shop-act.ts'
 import { deploy } from './demo/steps/deploy.ts'
 import { heal } from './demo/steps/heal.ts'
 import { isolation } from './demo/steps/isolation.ts'
@@ -31,7 +34,10 @@ const steps: readonly [name: string, headline: string, work: (demo: Demo) => Pro
 
 const deployHeadline = 'an operator puts a broker on chain and starts it'
 
-async function run(story: Story, signal: AbortSignal): Promise<boolean> {
+/** Which of the two are played; `deploy` always is. */
+type Acts = { readonly broker: boolean; readonly shop: boolean }
+
+async function run(story: Story, signal: AbortSignal, acts: Acts): Promise<boolean> {
   // Compiled code of the commands is kept beside the record, so that each start after the first is as quick as an installed one's.
   await using lab = await createLab({ env: { NODE_COMPILE_CACHE: resolve(buildFolder, 'compile-cache') } })
   signal.addEventListener('abort', () => void lab[Symbol.asyncDispose]())
@@ -41,13 +47,15 @@ async function run(story: Story, signal: AbortSignal): Promise<boolean> {
   const demo = await firstStep({ lab, chain, story })
   if (demo === undefined) return false
   await using broker = demo.broker
-  for (const [name, headline, work] of steps) {
+  for (const [name, headline, work] of acts.broker ? steps : []) {
     if (signal.aborted) return false
     if (await story.step(name, headline, () => work(demo))) continue
     if (!signal.aborted) story.complain(['', 'The daemon’s last lines:', ...broker.log().slice(-25)])
     return false
   }
-  return true
+  if (!acts.shop) return true
+  story.title('\nHost A sells VMs: from payment to a wallet-signed login')
+  return await playShopAct(demo, signal)
 }
 
 async function firstStep(stage: Stage): Promise<Demo | undefined> {
@@ -60,9 +68,17 @@ async function firstStep(stage: Stage): Promise<Demo | undefined> {
   return demo
 }
 
+/** How long an interrupted step may take to notice. What it started ends with this process in any case. */
+const unwindMs = 15_000
+
 async function main(): Promise<number> {
-  // The broker is all there is to show today; the option says so for good.
-  parseArgs({ options: { 'broker-only': { type: 'boolean' } } })
+  const flag = { type: 'boolean', default: false } as const
+  const { values } = parseArgs({ options: { 'broker-only': flag, 'host-only': flag } })
+  if (values['broker-only'] && values['host-only'])
+    throw new Error('--broker-only and --host-only leave nothing to show')
+  const acts = { broker: !values['host-only'], shop: !values['broker-only'] }
+  const missing = acts.shop ? missingForVms() : undefined
+  if (missing !== undefined) throw new Error(`${missing}. --broker-only plays the first act, which needs no VM.`)
   // The shipped commands find the Node that runs this.
   process.env.PATH = `${dirname(process.execPath)}:${process.env.PATH ?? ''}`
   const interrupted = new AbortController()
@@ -70,7 +86,10 @@ async function main(): Promise<number> {
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => interrupted.abort(name))
   const startedAt = performance.now()
   story.title('BlockHost: two hosts behind NAT get public IPv6 from a broker, on chain')
-  const ok = await run(story, interrupted.signal).catch(error => {
+  const gaveUp = new Promise<false>(resolve => {
+    interrupted.signal.addEventListener('abort', () => systemClock.sleep(unwindMs).then(() => resolve(false)))
+  })
+  const ok = await Promise.race([run(story, interrupted.signal, acts), gaveUp]).catch(error => {
     if (!interrupted.signal.aborted)
       story.complain([error instanceof Error ? (error.stack ?? error.message) : `${error}`])
     return false

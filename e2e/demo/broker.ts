@@ -1,8 +1,9 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type Lab, labAddresses } from '@blockhost/testkit/lab.ts'
-import type { Forward, Machine, MachineProcess } from '@blockhost/testkit/machine.ts'
+import type { Forward, Machine } from '@blockhost/testkit/machine.ts'
 import type { Address } from 'viem'
+import { supervise } from '../shop/supervisor.ts'
 import type { DemoChain } from './chain.ts'
 import { eventually, expect } from './expect.ts'
 
@@ -99,7 +100,7 @@ export async function startBroker({ lab, chain, registry, requests }: BrokerPlan
   mkdirSync(machine.path(etc), { recursive: true })
   writeFileSync(machine.path(configFile), brokerConfig(chain, requests), { mode: 0o640 })
   await runBroker(machine, ['--config', configFile, '--check-config'])
-  const supervisor = supervise(machine)
+  const supervisor = supervise(machine, [program, '--config', configFile], demoTimes.restartMs)
   await supervisor.start()
   let api: Forward | undefined
   const get = async <T>(path: string): Promise<T> => {
@@ -123,46 +124,6 @@ export async function startBroker({ lab, chain, registry, requests }: BrokerPlan
     [Symbol.asyncDispose]: async () => {
       await supervisor.stop()
       await api?.[Symbol.asyncDispose]()
-    },
-  }
-}
-
-/** Starts the daemon again whenever it ends badly, as its unit says (`Restart=on-failure`, `RestartPreventExitStatus=78`). */
-function supervise(machine: Machine) {
-  let running: MachineProcess | undefined
-  let starts = 0
-  let stopping = false
-  const lines: string[] = []
-  const start = async (): Promise<void> => {
-    const daemon = await machine.spawn([program, '--config', configFile], {
-      onLine: line => {
-        lines.push(line)
-        if (lines.length > 400) lines.shift()
-      },
-    })
-    running = daemon
-    starts++
-    void daemon.ended.then(async ({ status }) => {
-      running = undefined
-      if (stopping || status === 0 || status === 78) return
-      await new Promise(resolve => setTimeout(resolve, demoTimes.restartMs))
-      if (!stopping) await start()
-    })
-  }
-  return {
-    start,
-    starts: () => starts,
-    lines: () => lines,
-    kill: async () => {
-      expect(running !== undefined, 'the daemon to be running', lines.at(-1) ?? 'no line of it')
-      const daemon = running
-      await daemon.kill('SIGKILL')
-      await daemon.ended
-    },
-    stop: async () => {
-      stopping = true
-      await running?.kill('SIGTERM')
-      await running?.ended
     },
   }
 }

@@ -1,5 +1,8 @@
+import { createRpc, type Rpc } from '@blockhost/chain/rpc.ts'
 import { accessCredentialNftAbi, accessCredentialNftBytecode } from '@blockhost/contracts/abi/access-credential-nft.ts'
 import { brokerRequestsAbi } from '@blockhost/contracts/abi/broker-requests.ts'
+import { systemClock } from '@blockhost/kit/clock.ts'
+import { silentLog } from '@blockhost/kit/log.ts'
 import { findAnvil } from '@blockhost/testkit/anvil.ts'
 import { type Lab, labAddresses } from '@blockhost/testkit/lab.ts'
 import type { Forward } from '@blockhost/testkit/machine.ts'
@@ -20,6 +23,8 @@ import { eventually } from './expect.ts'
 export type DemoChain = AsyncDisposable & {
   /** RPC endpoint as the machines see it. */
   readonly rpcUrl: string
+  /** The chain from here. */
+  readonly rpc: Rpc
   readonly chainId: number
   /** Gives a wallet ether to pay gas with. */
   fund(wallet: Address, ether: bigint): Promise<void>
@@ -29,6 +34,10 @@ export type DemoChain = AsyncDisposable & {
   findRequest(requests: Address, nft: Address): Promise<{ id: bigint; status: RequestStatus } | undefined>
   /** Returns the height of the chain. */
   height(): Promise<bigint>
+  /** Unix seconds of the last block. */
+  now(): Promise<number>
+  /** Makes the next block one of that time, Unix seconds, and waits for it; later ones go on from there. */
+  passTo(timestamp: number): Promise<void>
   /** Replaces the last `depth` blocks by empty ones, as a reorganization does. */
   reorg(depth: number): Promise<void>
 }
@@ -55,9 +64,18 @@ function createChain(forward: Forward, rpcUrl: string): DemoChain {
   const transport = http(`http://127.0.0.1:${forward.port}`)
   const reader = createPublicClient({ chain: foundry, transport, pollingInterval: 100 })
   const control = createTestClient({ mode: 'anvil', chain: foundry, transport }).extend(publicActions)
+  const rpc = createRpc(
+    { urls: [`http://127.0.0.1:${forward.port}`], chainId: foundry.id },
+    { clock: systemClock, log: silentLog },
+  )
+  const now = async () => Number((await reader.getBlock({ blockTag: 'latest' })).timestamp)
   return {
-    rpcUrl,
+    ...{ rpcUrl, rpc, now },
     chainId: foundry.id,
+    passTo: async timestamp => {
+      await control.setNextBlockTimestamp({ timestamp: BigInt(timestamp) })
+      await eventually('the chain to be there', async () => ((await now()) >= timestamp ? true : undefined))
+    },
     fund: (wallet, ether) => control.setBalance({ address: wallet, value: ether * 10n ** 18n }),
     deployNft: async ownerKey => {
       const wallet = createWalletClient({ account: privateKeyToAccount(ownerKey), chain: foundry, transport })

@@ -1,6 +1,8 @@
 import type { Lab } from '@blockhost/testkit/lab.ts'
+import type { Shop } from '../shop/shop.ts'
 import type { DemoBroker } from './broker.ts'
 import type { DemoChain } from './chain.ts'
+import type { Customer } from './customer.ts'
 import type { DemoHost } from './host.ts'
 import type { Story } from './story.ts'
 
@@ -16,4 +18,13 @@ export type Demo = Stage & {
   readonly broker: DemoBroker
   readonly a: DemoHost
   readonly b: DemoHost
+}
+
+/** What the steps after `open` work with. */
+export type ShopDemo = Demo & {
+  readonly shop: Shop
+  /** What host A held before its first VM, one fact a line. */
+  readonly emptyHost: readonly string[]
+  /** Everyone who bought, in order; steps add to it. */
+  readonly customers: Customer[]
 }

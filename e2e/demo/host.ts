@@ -3,8 +3,8 @@ import { fileURLToPath } from 'node:url'
 import { addressAt, formatAddress, parsePrefix } from '@blockhost/net/prefix.ts'
 import { type Lab, labAddresses } from '@blockhost/testkit/lab.ts'
 import type { Machine } from '@blockhost/testkit/machine.ts'
+import { freshWallet, type TestWallet } from '@blockhost/testkit/wallet.ts'
 import type { Address, Hex } from 'viem'
-import { generatePrivateKey, privateKeyToAddress } from 'viem/accounts'
 import type { DemoChain } from './chain.ts'
 import { eventually, expect } from './expect.ts'
 
@@ -13,6 +13,8 @@ export type DemoHost = {
   readonly name: 'host-a' | 'host-b'
   readonly machine: Machine
   readonly vm: Machine
+  /** Owner of the NFT contract. */
+  readonly wallet: TestWallet
   readonly nft: Address
   /** Runs the shipped `broker-client` and returns what it wrote to standard output. */
   client(args: readonly string[], options?: { configDir?: string; timeoutMs?: number }): Promise<string>
@@ -46,10 +48,10 @@ const clientProgram = fileURLToPath(new URL('../../cli/broker-client/bin/broker-
 export async function prepareHost(lab: Lab, chain: DemoChain, letter: 'a' | 'b', registry: Address): Promise<DemoHost> {
   const machine = lab[`host-${letter}`]
   const vm = lab[`vm-${letter}`]
-  const key = generatePrivateKey()
-  await chain.fund(privateKeyToAddress(key), 10n)
-  const nft = await chain.deployNft(key)
-  writeKey(machine, key)
+  const wallet = freshWallet()
+  await chain.fund(wallet.address, 10n)
+  const nft = await chain.deployNft(wallet.privateKeyHex)
+  writeKey(machine, wallet.privateKeyHex)
   const lease = (configDir = defaultConfigDir): HostLease =>
     JSON.parse(readFileSync(machine.path(`${configDir}/broker-allocation.json`), 'utf8'))
   const vmAddress = () => formatAddress(addressAt(parsePrefix(lease().prefix)!, 16n))
@@ -57,6 +59,7 @@ export async function prepareHost(lab: Lab, chain: DemoChain, letter: 'a' | 'b',
     name: `host-${letter}`,
     machine,
     vm,
+    wallet,
     nft,
     client: async (args, { configDir = defaultConfigDir, timeoutMs = 60_000 } = {}) => {
       const globals = ['--rpc-url', chain.rpcUrl, '--chain-id', `${chain.chainId}`, '--registry-contract', registry]

@@ -2,16 +2,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Address, bytesToHex, type Hex } from '@blockhost/chain/hex.ts'
-import { accessCredentialNftAbi, accessCredentialNftBytecode } from '@blockhost/contracts/abi/access-credential-nft.ts'
-import {
-  blockhostSubscriptionsAbi,
-  blockhostSubscriptionsBytecode,
-} from '@blockhost/contracts/abi/blockhost-subscriptions.ts'
-import { testTokenAbi, testTokenBytecode } from '@blockhost/contracts/abi/test-token.ts'
-import { encrypt } from '@blockhost/crypto/ecies.ts'
+import { bytesToHex, type Hex } from '@blockhost/chain/hex.ts'
 import { publicKeyOf } from '@blockhost/crypto/key-file.ts'
-import { signMessage } from '@blockhost/crypto/signed-message.ts'
 import { type EngineConfig, readEngineConfig } from '@blockhost/engine/config.ts'
 import { assemble } from '@blockhost/engine/daemon.ts'
 import type { Engine } from '@blockhost/engine/engine.ts'
@@ -21,9 +13,10 @@ import { silentLog } from '@blockhost/kit/log.ts'
 import { type Anvil, type AnvilOptions, startAnvil } from '@blockhost/testkit/anvil.ts'
 import { createFakeProvisioner, type FakeProvisioner } from '@blockhost/testkit/fake-provisioner.ts'
 import { type RpcProxy, startRpcProxy } from '@blockhost/testkit/rpc-proxy.ts'
-import { deployContract, fundWallets, sendTransaction, type TestWallet, testWallet } from '@blockhost/testkit/wallet.ts'
+import { type TestWallet, testWallet } from '@blockhost/testkit/wallet.ts'
 import { openVmDatabase, type VmDatabase } from '@blockhost/vmdb/vm-database.ts'
-import { decodeResult, encodeData, fromAbi } from 'ox/AbiFunction'
+import { sealPurchase } from '../shop/buyer.ts'
+import { deployHostContracts, type HostContracts } from '../shop/contracts.ts'
 
 /** Who is who. Buyers are wallets 100 and up. */
 export const owner = testWallet(50)
@@ -35,40 +28,27 @@ export const serverKey = testWallet(52).privateKey
 export const daySeconds = 86_400
 
 /** The chain, its contracts, and a folder with the engine's configuration. */
-export type EngineField = AsyncDisposable & {
-  readonly anvil: Anvil
-  /** The engine's way to the chain. */
-  readonly proxy: RpcProxy
-  readonly folder: string
-  readonly subscriptions: Address
-  readonly nft: Address
-  readonly token: Address
-  config(): EngineConfig
-  /** Gives a buyer money and lets the contract take it. */
-  equip(buyers: readonly TestWallet[]): Promise<void>
-  buy(buyer: TestWallet, options?: { days?: number; plan?: number; data?: Hex }): Promise<void>
-  extend(id: bigint, days: number): Promise<void>
-  cancel(id: bigint): Promise<void>
-  /** The chain's expiry of a subscription, Unix seconds. */
-  expiryOf(id: bigint): Promise<number>
-  totalTokens(): Promise<bigint>
-  tokenOwner(tokenId: bigint): Promise<string>
-  accessData(tokenId: bigint): Promise<{ userEncrypted: Hex; publicSecret: string }>
-  transferToken(from: TestWallet, to: Address, tokenId: bigint): Promise<void>
-  /** Moves the chain's clock and mines. */
-  passTo(timestamp: number): Promise<void>
-  /** Takes the chain back to where the last `keep` was, and gives a folder of its own; the chain itself is shared. */
-  again(): Promise<EngineField>
-  /** Makes this the state that `again` goes back to. */
-  keep(): Promise<void>
-}
+export type EngineField = AsyncDisposable &
+  Omit<HostContracts, 'buy' | 'extend'> & {
+    readonly anvil: Anvil
+    /** The engine's way to the chain. */
+    readonly proxy: RpcProxy
+    readonly folder: string
+    config(): EngineConfig
+    buy(buyer: TestWallet, options?: { days?: number; plan?: number; data?: Hex }): Promise<bigint>
+    /** Paid by the subscriber. */
+    extend(id: bigint, days: number): Promise<void>
+    /** Moves the chain's clock and mines. */
+    passTo(timestamp: number): Promise<void>
+    /** Takes the chain back to where the last `keep` was, and gives a folder of its own; the chain itself is shared. */
+    again(): Promise<EngineField>
+    /** Makes this the state that `again` goes back to. */
+    keep(): Promise<void>
+  }
 
-/** Returns what a page of ours puts into a purchase: the buyer's signature, for the host alone. */
+/** Returns what a buyer's page puts into a purchase at this host. */
 export function purchaseDataOf(buyer: TestWallet, nonce = '1'): Hex {
-  const publicSecret = `libpam-web3:${buyer.address}:${nonce}`
-  const signature = signMessage(publicSecret, buyer.privateKey)
-  const text = JSON.stringify({ v: 1, signature, publicSecret })
-  return bytesToHex(encrypt(publicKeyOf(serverKey), new TextEncoder().encode(text)))
+  return sealPurchase(buyer, publicKeyOf(serverKey), nonce)
 }
 
 /** Starts a field. @param engine - Lines of engine.yaml. */
@@ -76,66 +56,22 @@ export async function startEngineField(
   options: { anvil?: AnvilOptions; engine?: readonly string[] } = {},
 ): Promise<EngineField> {
   const anvil = await startAnvil(options.anvil)
-  const { rpc } = anvil
-  await fundWallets(rpc, [owner, minter])
-  const abiOf = { subscriptions: blockhostSubscriptionsAbi, nft: accessCredentialNftAbi, token: testTokenAbi }
-  const token = await deployContract(rpc, owner, {
-    abi: testTokenAbi,
-    bytecode: testTokenBytecode,
-    args: ['Test dollar', 'USD', 6],
-  })
-  const subscriptions = await deployContract(rpc, owner, {
-    abi: blockhostSubscriptionsAbi,
-    bytecode: blockhostSubscriptionsBytecode,
-  })
-  const nft = await deployContract(rpc, owner, {
-    abi: accessCredentialNftAbi,
-    bytecode: accessCredentialNftBytecode,
-    args: ['Host', 'HOST', ''],
-  })
-  const at = { subscriptions, nft, token }
-  const send = async (from: TestWallet, to: keyof typeof at, name: string, args: readonly unknown[]) => {
-    const data = encodeData(fromAbi(abiOf[to] as never, name as never) as never, args as never)
-    await sendTransaction(rpc, from, { to: at[to], data })
-  }
-  const read = async (to: keyof typeof at, name: string, args: readonly unknown[] = []): Promise<unknown> => {
-    const item = fromAbi(abiOf[to] as never, name as never) as never
-    const data = encodeData(item, args as never)
-    return decodeResult(item, (await rpc.call('eth_call', [{ to: at[to], data }, 'latest'])) as Hex)
-  }
-  await send(owner, 'subscriptions', 'setPrimaryStablecoin', [token])
-  await send(owner, 'subscriptions', 'createPlan', ['small', 100n])
-  await send(owner, 'nft', 'setMinter', [minter.address])
+  const contracts = await deployHostContracts(anvil.rpc, { owner, minter })
+  const { subscriptions, nft } = contracts
   const proxy = await startRpcProxy(anvil.url)
   const written = { url: proxy.url, chainId: anvil.chainId, subscriptions, nft, engine: options.engine ?? [] }
   let kept: Hex
   const field: EngineField = {
-    ...{ anvil, proxy, subscriptions, nft, token, ...makeFolder(written) },
-    async equip(buyers) {
-      await fundWallets(rpc, buyers)
-      for (const buyer of buyers) {
-        await send(owner, 'token', 'mint', [buyer.address, 10n ** 12n])
-        await send(buyer, 'token', 'approve', [subscriptions, 10n ** 12n])
-      }
-    },
+    ...contracts,
+    ...{ anvil, proxy, ...makeFolder(written) },
     buy: (buyer, { days = 30, plan = 1, data = purchaseDataOf(buyer) } = {}) =>
-      send(buyer, 'subscriptions', 'buySubscription', [BigInt(plan), BigInt(days), 1n, data]),
+      contracts.buy(buyer, { days, plan, data }),
     extend: async (id, days) => {
-      const [, subscriber] = (await read('subscriptions', 'getSubscription', [id])) as [bigint, string]
-      const buyer = [...Array(50).keys()]
-        .map(i => testWallet(100 + i))
-        .find(wallet => wallet.address.toLowerCase() === subscriber.toLowerCase())
-      await send(buyer ?? owner, 'subscriptions', 'extendSubscription', [id, BigInt(days), 1n])
+      const subscriber = (await contracts.subscriberOf(id)).toLowerCase()
+      const buyers = [...Array(50).keys()].map(i => testWallet(100 + i))
+      const payer = buyers.find(wallet => wallet.address.toLowerCase() === subscriber) ?? owner
+      await contracts.extend(payer, id, days)
     },
-    cancel: id => send(owner, 'subscriptions', 'cancelSubscription', [id]),
-    expiryOf: async id => Number(((await read('subscriptions', 'getSubscription', [id])) as [0, 0, bigint])[2]),
-    totalTokens: async () => (await read('nft', 'totalSupply')) as bigint,
-    tokenOwner: async tokenId => ((await read('nft', 'ownerOf', [tokenId])) as string).toLowerCase(),
-    accessData: async tokenId => {
-      const [userEncrypted, publicSecret] = (await read('nft', 'getAccessData', [tokenId])) as [Hex, string]
-      return { userEncrypted, publicSecret }
-    },
-    transferToken: (from, to, tokenId) => send(from, 'nft', 'transferFrom', [from.address, to, tokenId]),
     async passTo(timestamp) {
       await anvil.setNextBlockTimestamp(timestamp)
       await anvil.mine()

@@ -30,12 +30,13 @@ export type Connection = {
 const question = /(paste|Paste) the signature: $/
 
 /**
- * Connects to sshd on the machine's own 127.0.0.1 and waits until it asks.
+ * Connects from a machine to sshd and waits until it asks.
  *
+ * @param address - Where sshd listens. Default: on the machine itself.
  * @returns The connection, or how it ended when it was refused without a question.
  */
-export async function connectSsh(machine: Machine, user: string): Promise<Connection | Ended> {
-  const command = [...sshCommand, `${user}@127.0.0.1`, `'echo "in as $(id -un)"'`].join(' ')
+export async function connectSsh(machine: Machine, user: string, address = '127.0.0.1'): Promise<Connection | Ended> {
+  const command = [...sshCommand, `${user}@${address}`, `'echo "in as $(id -un)"'`].join(' ')
   const argv = [...machine.prefix, 'script', '--quiet', '--flush', '--return', '--command', command, '/dev/null']
   const child = spawn(argv[0]!, argv.slice(1), { stdio: ['pipe', 'pipe', 'inherit'] })
   let screen = ''

@@ -22,12 +22,16 @@ export type VmHostOptions = {
   readonly ipv6Prefix?: string
   /** TCP ports of the host that VMs may reach. Default: none. */
   readonly hostTcpPorts?: readonly number[]
+  /** More lines of db.yaml. Default: none. */
+  readonly db?: readonly string[]
 }
 
 /** A running hypervisor host. Disposing of it ends its VMs and programs; the machine stays. */
 export type VmHost = AsyncDisposable & {
   /** Socket of the root agent, as this process reaches it. */
   readonly agentSocket: string
+  /** Where the host's services keep their state, /var/lib/blockhost elsewhere. */
+  readonly stateFolder: string
   /** Folder of the VMs' files. */
   readonly vmFolder: string
   /** Last lines of libvirtd and the agent, for a failure's message. */
@@ -72,7 +76,10 @@ export async function startVmHost(machine: Machine, options: VmHostOptions): Pro
       () => callFrame(agentSocket, { action: 'host-status' }, { timeoutMs: 10_000, maxBytes: 2 ** 20 }),
       lastLines,
     )
-    return { agentSocket, vmFolder: join(folder, 'vms'), lastLines, [Symbol.asyncDispose]: stop }
+    return {
+      ...{ agentSocket, stateFolder: folder, vmFolder: join(folder, 'vms'), lastLines },
+      [Symbol.asyncDispose]: stop,
+    }
   } catch (error) {
     await stop()
     throw error
@@ -103,6 +110,7 @@ function writeSettings(machine: Machine, folder: string, options: VmHostOptions)
   put('/etc/blockhost/db.yaml', [
     `db_file: ${folder}/vms.json`,
     `ip_pool: {network: ${network}, gateway: ${gateway}, start: 10, end: 250}`,
+    ...(options.db ?? []),
   ])
   if (options.ipv6Prefix !== undefined)
     put('/etc/blockhost/broker-allocation.json', [JSON.stringify({ prefix: options.ipv6Prefix })])

@@ -1,5 +1,5 @@
 /** Wallets that are the same in every run, and the little that tests do with them. */
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { type Address, bytesToHex, type Hex, toQuantity } from '@blockhost/chain/hex.ts'
 import { type Rpc, resultOf } from '@blockhost/chain/rpc.ts'
 import { signTransaction } from '@blockhost/chain/transaction.ts'
@@ -10,7 +10,7 @@ import { BlockHostError } from '@blockhost/kit/errors.ts'
 import type { Abi } from 'ox/Abi'
 import { fromAbi as constructorOf, encode as encodeConstructor } from 'ox/AbiConstructor'
 
-/** A wallet of the tests. Its key is public knowledge. */
+/** A wallet of the tests; holds nothing of worth. */
 export type TestWallet = {
   readonly privateKey: Uint8Array
   /** The same with `0x`, as tools take it. */
@@ -31,7 +31,15 @@ export type TestCall = {
 
 /** Returns wallet number `index`, always the same. */
 export function testWallet(index: number): TestWallet {
-  const privateKey = new Uint8Array(createHash('sha256').update(`blockhost test wallet ${index}`).digest())
+  return walletOf(new Uint8Array(createHash('sha256').update(`blockhost test wallet ${index}`).digest()))
+}
+
+/** Makes a wallet that nobody had before. */
+export function freshWallet(): TestWallet {
+  return walletOf(new Uint8Array(randomBytes(32)))
+}
+
+function walletOf(privateKey: Uint8Array): TestWallet {
   return { privateKey, privateKeyHex: bytesToHex(privateKey), address: addressOf(privateKey) }
 }
 

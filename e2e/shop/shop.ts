@@ -1,0 +1,125 @@
+/** A host that sells VMs: libvirt, root agent and engine as shipped, on one machine of a lab. */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Rpc } from '@blockhost/chain/rpc.ts'
+import { publicKeyOf } from '@blockhost/crypto/key-file.ts'
+import { hideKvm } from '@blockhost/testkit/hide-kvm.ts'
+import type { Machine } from '@blockhost/testkit/machine.ts'
+import { startVmHost, type VmHost } from '@blockhost/testkit/vm-host.ts'
+import { freshWallet, type TestWallet } from '@blockhost/testkit/wallet.ts'
+import { deployHostContracts, type HostContracts, type HostRoles } from './contracts.ts'
+import { type Supervisor, supervise } from './supervisor.ts'
+
+/** What {@link openShop} is told. */
+export type ShopPlan = {
+  readonly machine: Machine
+  /** The chain as this process reaches it. */
+  readonly rpc: Rpc
+  /** The chain as the host and its VMs reach it. */
+  readonly rpcUrl: string
+  readonly chainId: number
+  /** Owner of the contracts, and the NFT contract if it has one. */
+  readonly owner: TestWallet
+  readonly nft?: HostRoles['nft']
+  /** Id and folder of the template that VMs start from. */
+  readonly template: { readonly id: string; readonly folder: string }
+  /** Folder on a disk, in which the shop makes one of its own. */
+  readonly workFolder: string
+  /** The host's prefix, where no broker gave one. */
+  readonly ipv6Prefix?: string
+}
+
+/** A subscription as `blockhost status --json` shows it. */
+export type ShopItem = {
+  readonly id: number
+  readonly vm: string
+  readonly state: string
+  readonly token: number | null
+  readonly words: string
+  readonly expires: string
+}
+
+/** An open shop. Disposing of it ends its VMs and daemons; the machine stays. */
+export type Shop = AsyncDisposable & {
+  readonly machine: Machine
+  readonly contracts: HostContracts
+  readonly hypervisor: VmHost
+  /** Public half of `server.key`, which buyers encrypt to. */
+  readonly publicKey: Uint8Array
+  readonly engine: Supervisor
+  /** Runs the shipped `blockhost status --all --json`. */
+  status(): Promise<readonly ShopItem[]>
+  /** Names of the VMs that libvirt knows; `running` ones only when asked. */
+  domains(which?: 'running'): Promise<readonly string[]>
+}
+
+/** How the shop's settings differ from the defaults, so that nobody has to wait as long. */
+export const shopTimes = { pollMs: 1000, restartMs: 1000, graceDays: 1 } as const
+
+const program = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
+const engineProgram = program('services/engine/bin/blockhost-engine')
+const blockhostProgram = program('cli/blockhost/bin/blockhost')
+const etc = '/etc/blockhost'
+
+/** Deploys the host's contracts, writes its configuration, and starts libvirt, the root agent and the engine. */
+export async function openShop(plan: ShopPlan): Promise<Shop> {
+  const { machine, rpc, owner, nft, template, workFolder, ipv6Prefix } = plan
+  const minter = freshWallet()
+  const server = freshWallet()
+  const contracts = await deployHostContracts(rpc, { owner, minter, ...(nft === undefined ? {} : { nft }) })
+  await hideKvm(machine)
+  await using stack = new AsyncDisposableStack() // ends what was started when the rest fails
+  const hypervisor = stack.use(
+    await startVmHost(machine, {
+      ...{ templates: template.folder, workFolder, db: [`gc_grace_days: ${shopTimes.graceDays}`] },
+      ...(ipv6Prefix === undefined ? {} : { ipv6Prefix }),
+    }),
+  )
+  writeConfiguration(plan, contracts, hypervisor.stateFolder, { minter, server })
+  // Without capabilities: what needs them is the root agent's.
+  const unprivileged = ['setpriv', '--bounding-set=-all', '--inh-caps=-all'] as const
+  const engine = supervise(machine, [...unprivileged, engineProgram], shopTimes.restartMs)
+  stack.defer(engine.stop)
+  await engine.start()
+  const owned = stack.move()
+  const virsh = ['-c', 'qemu:///system', '-q', 'list', '--name'] as const
+  return {
+    ...{ machine, contracts, hypervisor, engine, publicKey: publicKeyOf(server.privateKey) },
+    status: async () => JSON.parse((await machine.exec(blockhostProgram, ['status', '--all', '--json'])).stdout).items,
+    domains: async which => {
+      const { stdout } = await machine.exec('virsh', which === 'running' ? virsh : [...virsh, '--all'])
+      return stdout.split('\n').filter(line => line !== '')
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  }
+}
+
+type Wallets = { readonly minter: TestWallet; readonly server: TestWallet }
+
+function writeConfiguration(plan: ShopPlan, contracts: HostContracts, state: string, keys: Wallets): void {
+  const { machine, rpcUrl, chainId, template } = plan
+  const put = (name: string, lines: readonly string[], mode = 0o644) =>
+    writeFileSync(machine.path(join(etc, name)), `${lines.join('\n')}\n`, { mode })
+  put('web3-defaults.yaml', [
+    'blockchain:',
+    `  chain_id: ${chainId}`,
+    `  rpc_url: ${rpcUrl}`,
+    `  nft_contract: "${contracts.nft}"`,
+    `  subscription_contract: "${contracts.subscriptions}"`,
+    'signing_page: { port: 8443 }',
+  ])
+  put('blockhost.yaml', ['plans:', '  1: { cpu: 1, memory: 512, disk: 4 }'])
+  put('engine.yaml', [
+    `database: ${join(state, 'engine.db')}`,
+    `vm_template: ${template.id}`,
+    'confirmations: 0 # default 2 on a public chain',
+    `poll_interval_ms: ${shopTimes.pollMs} # default 5000`,
+    `busy_poll_interval_ms: ${shopTimes.pollMs / 2} # default 1000`,
+    'power_check_seconds: 5 # default 60',
+    'nameservers: ["192.0.2.53"]',
+  ])
+  put('minter.key', [keys.minter.privateKeyHex], 0o600)
+  put('server.key', [keys.server.privateKeyHex], 0o600)
+  mkdirSync(machine.path('/run/blockhost-engine'), { recursive: true, mode: 0o750 })
+}
