@@ -5,6 +5,7 @@ import { after, before, describe, it } from 'node:test'
 import { connect } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { systemClock } from '@blockhost/kit/clock.ts'
+import { silentLog } from '@blockhost/kit/log.ts'
 import { makeCertificate } from './certificate.ts'
 import { createChallenges } from './challenges.ts'
 import { createPage, type PageServer, servePage } from './page.ts'
@@ -18,7 +19,7 @@ describe('the signing page’s server', () => {
   const challenges = createChallenges(options, systemClock)
   let server: PageServer
   before(async () => {
-    const handler = createPage({ challenges, machineId: options.machineId, clock: systemClock })
+    const handler = createPage({ challenges, machineId: options.machineId, clock: systemClock, log: silentLog })
     const certificate = makeCertificate(['localhost'], Date.now())
     const patience = { requestTimeout: 2000, headersTimeout: 2000, connectionsCheckingInterval: 50 }
     server = await servePage(handler, certificate, { host: '127.0.0.1', port: 0 }, patience)
@@ -32,6 +33,7 @@ describe('the signing page’s server', () => {
       ['/sign.js', 'text/javascript; charset=utf-8'],
       ['/sign.css', 'text/css; charset=utf-8'],
       ['/theme.css', 'text/css; charset=utf-8'],
+      ['/theme.js', 'text/javascript; charset=utf-8'],
     ] as const) {
       const answer = await ask('GET', path)
       assert.deepEqual([answer.status, answer.headers['content-type']], [200, type], path)
@@ -108,6 +110,27 @@ describe('the signing page’s server', () => {
     assert.equal((await ask('POST', `/auth/callback/${session}`, signature)).status, 404)
   })
 
+  it('a request that fails is answered with 500 and logged without its session; the page goes on', async () => {
+    const lines: object[] = []
+    const log = { ...silentLog, error: (fields: object) => lines.push(fields) }
+    const broken = {
+      ...challenges,
+      find: () => {
+        throw new Error('no such file')
+      },
+    }
+    const handler = createPage({ challenges: broken, machineId: options.machineId, clock: systemClock, log })
+    const certificate = makeCertificate(['localhost'], Date.now())
+    const other = await servePage(handler, certificate, { host: '127.0.0.1', port: 0 })
+    try {
+      assert.equal((await ask('GET', `/auth/pending/${'0'.repeat(32)}`, '', {}, other.port)).status, 500)
+      assert.equal((await ask('GET', '/', '', {}, other.port)).status, 200)
+      assert.deepEqual(lines, [{ path: '/auth/pending/…', problem: 'no such file' }])
+    } finally {
+      await other.close()
+    }
+  })
+
   it('cuts off who sends half a body', async () => {
     const { session } = challenges.open(alice, '')
     const answer = await new Promise<string>((resolve, reject) => {
@@ -124,9 +147,9 @@ describe('the signing page’s server', () => {
 
   type Got = { status: number; body: string; headers: Record<string, unknown> }
 
-  function ask(method: string, path: string, body = '', headers = {}): Promise<Got> {
+  function ask(method: string, path: string, body = '', headers = {}, port = server.port): Promise<Got> {
     return new Promise((resolve, reject) => {
-      const options = { port: server.port, host: '127.0.0.1', method, path, headers, rejectUnauthorized: false }
+      const options = { port, host: '127.0.0.1', method, path, headers, rejectUnauthorized: false }
       const sent = request(options, response => {
         let text = ''
         response.on('data', chunk => {

@@ -1,24 +1,31 @@
-/** The signing page over HTTPS: five files, what a code is for, and where its signature goes. */
+/** The signing page over HTTPS: its files, what a code is for, and where its signature goes. */
 import { readFileSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { Clock } from '@blockhost/kit/clock.ts'
-import { BlockHostError } from '@blockhost/kit/errors.ts'
+import { BlockHostError, messageOf } from '@blockhost/kit/errors.ts'
+import type { Log } from '@blockhost/kit/log.ts'
+import { type Asset, assets } from '@blockhost/web/assets.ts'
 import type { Challenges } from './challenges.ts'
 import { maxSignatureBytes } from './judge.ts'
 
 /** What the page needs. */
-export type PageDeps = { readonly challenges: Challenges; readonly machineId: string; readonly clock: Clock }
+export type PageDeps = {
+  readonly challenges: Challenges
+  readonly machineId: string
+  readonly clock: Clock
+  readonly log: Log
+}
 
 /** Longest body of a signature, bytes: hex of the longest one, and `0x`. */
 const maxBodyBytes = 2 * maxSignatureBytes + 2
 
-const files: Readonly<Record<string, readonly [type: string, path: string]>> = {
-  '/': ['text/html; charset=utf-8', '../page/index.html'],
-  '/theme.css': ['text/css; charset=utf-8', '../../../packages/web/src/theme.css'],
-  '/sign.css': ['text/css; charset=utf-8', '../page/sign.css'],
-  '/sign.js': ['text/javascript; charset=utf-8', '../page/sign.js'],
+const files: Readonly<Record<string, Asset>> = {
+  ...assets,
+  '/': { type: 'text/html; charset=utf-8', file: new URL('../page/index.html', import.meta.url) },
+  '/sign.css': { type: 'text/css; charset=utf-8', file: new URL('../page/sign.css', import.meta.url) },
+  '/sign.js': { type: 'text/javascript; charset=utf-8', file: new URL('../page/sign.js', import.meta.url) },
 }
 
 const headers = {
@@ -46,7 +53,12 @@ type Answer = {
 export function createPage(deps: PageDeps): (request: IncomingMessage, response: ServerResponse) => void {
   const readFile = createFileReader()
   return async (request, response) => {
-    const { status, type, body, allow } = await answerRequest(request, deps, readFile)
+    const { status, type, body, allow } = await answerRequest(request, deps, readFile).catch(error => {
+      // One file that is not there must not end the service with everybody's codes.
+      const path = pathOf(request).replace(/[0-9a-f]{32}/, '…') // who has a session may answer for it: not for the log
+      deps.log.error({ path, problem: messageOf(error) }, 'a request to the signing page failed')
+      return text(500, 'The server could not answer.')
+    })
     const more = { 'content-type': type, ...(allow === undefined ? {} : { allow }) }
     response.writeHead(status, { ...headers, ...more }).end(request.method === 'HEAD' ? undefined : body)
   }
@@ -55,9 +67,9 @@ export function createPage(deps: PageDeps): (request: IncomingMessage, response:
 async function answerRequest(
   request: IncomingMessage,
   deps: PageDeps,
-  readFile: (path: string) => Buffer,
+  readFile: (file: URL) => Buffer,
 ): Promise<Answer> {
-  const path = (request.url ?? '/').replace(/\?.*$/s, '')
+  const path = pathOf(request)
   const [, verb, session = ''] = /^\/auth\/(pending|callback)\/([^/]*)$/.exec(path) ?? []
   const isGet = request.method === 'GET' || request.method === 'HEAD'
   if (verb === 'callback') return request.method === 'POST' ? takeSignature(session, request, deps) : notAllowed('POST')
@@ -65,7 +77,11 @@ async function answerRequest(
   if (verb === undefined && file === undefined) return text(404, 'There is nothing here.')
   if (!isGet) return notAllowed('GET, HEAD')
   if (file === undefined) return describePending(session, deps)
-  return { status: 200, type: file[0], body: readFile(file[1]) }
+  return { status: 200, type: file.type, body: readFile(file.file) }
+}
+
+function pathOf(request: IncomingMessage): string {
+  return (request.url ?? '/').replace(/\?.*$/s, '')
 }
 
 function describePending(session: string, { challenges, machineId, clock }: PageDeps): Answer {
@@ -126,11 +142,11 @@ function isSession(text: string): boolean {
   return /^[0-9a-f]{32}$/.test(text)
 }
 
-function createFileReader(): (path: string) => Buffer {
+function createFileReader(): (file: URL) => Buffer {
   const cache = new Map<string, Buffer>()
-  return path => {
-    const content = cache.get(path) ?? readFileSync(new URL(path, import.meta.url))
-    cache.set(path, content)
+  return file => {
+    const content = cache.get(file.href) ?? readFileSync(file)
+    cache.set(file.href, content)
     return content
   }
 }

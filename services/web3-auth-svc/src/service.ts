@@ -110,7 +110,7 @@ async function startPage(
     const certificate = ensureCertificate(config.stateFolder, names.length === 0 ? ['localhost'] : names, clock.now())
     const listener = sockets.page === undefined ? config.page : { fd: sockets.page }
     const server = await servePage(
-      createPage({ challenges, machineId: config.machine.id, clock }),
+      createPage({ challenges, machineId: config.machine.id, clock, log }),
       certificate,
       listener,
     )
