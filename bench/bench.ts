@@ -17,6 +17,7 @@ import { gas } from './gas.ts'
 import { ipam } from './ipam.ts'
 import { latency } from './latency.ts'
 import { ndp } from './ndp.ts'
+import { payment } from './payment.ts'
 import { programs } from './process.ts'
 import { restore } from './restore.ts'
 import { rootAgent } from './root-agent.ts'
@@ -51,6 +52,7 @@ const groups: readonly BenchGroup[] = [
   vmdb,
   rootAgent,
   vm,
+  payment,
   programs,
   gas,
 ]

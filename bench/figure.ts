@@ -1,7 +1,7 @@
 /** One measured number, as `build/bench.json` keeps it. */
 export type Figure = {
   readonly value: number
-  /** `us`, `ms`, `s`, `/s`, `MiB`, `gas`, `x` (a ratio), or what is counted. */
+  /** `us`, `ms`, `s`, `/s`, `MiB`, `gas`, `x` (a ratio), `served` (people), or what is counted. */
   readonly unit: string
   /** What is to be reached: at least that for rates and ratios, at most that for everything else. Absent: only told. */
   readonly limit?: number
@@ -30,7 +30,7 @@ export function reaches({ value, unit, limit }: Figure): boolean | undefined {
   return isRate(unit) ? value >= limit : value <= limit
 }
 
-/** Returns whether more is better: `/s` and ratios. */
+/** Returns whether more is better: `/s`, ratios, and people served. */
 export function isRate(unit: string): boolean {
-  return unit === '/s' || unit === 'x'
+  return unit === '/s' || unit === 'x' || unit === 'served'
 }

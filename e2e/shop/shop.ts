@@ -28,6 +28,8 @@ export type ShopPlan = {
   readonly workFolder: string
   /** The host's prefix, where no broker gave one. */
   readonly ipv6Prefix?: string
+  /** Called for each line of the root agent's log. */
+  readonly onAgentLine?: (line: string) => void
 }
 
 /** A subscription as `blockhost status --json` shows it. */
@@ -64,7 +66,7 @@ const etc = '/etc/blockhost'
 
 /** Deploys the host's contracts, writes its configuration, and starts libvirt, the root agent and the engine. */
 export async function openShop(plan: ShopPlan): Promise<Shop> {
-  const { machine, rpc, owner, nft, template, workFolder, ipv6Prefix } = plan
+  const { machine, rpc, owner, nft, template, workFolder, ipv6Prefix, onAgentLine } = plan
   const minter = freshWallet()
   const server = freshWallet()
   const contracts = await deployHostContracts(rpc, { owner, minter, ...(nft === undefined ? {} : { nft }) })
@@ -74,6 +76,7 @@ export async function openShop(plan: ShopPlan): Promise<Shop> {
     await startVmHost(machine, {
       ...{ templates: template.folder, workFolder, db: [`gc_grace_days: ${shopTimes.graceDays}`] },
       ...(ipv6Prefix === undefined ? {} : { ipv6Prefix }),
+      ...(onAgentLine === undefined ? {} : { onAgentLine }),
     }),
   )
   writeConfiguration(plan, contracts, hypervisor.stateFolder, { minter, server })

@@ -24,6 +24,8 @@ export type VmHostOptions = {
   readonly hostTcpPorts?: readonly number[]
   /** More lines of db.yaml. Default: none. */
   readonly db?: readonly string[]
+  /** Called for each line of the root agent's log. */
+  readonly onAgentLine?: (line: string) => void
 }
 
 /** A running hypervisor host. Disposing of it ends its VMs and programs; the machine stays. */
@@ -69,8 +71,11 @@ export async function startVmHost(machine: Machine, options: VmHostOptions): Pro
     writeSettings(machine, folder, options)
     processes.push(await machine.spawn(['libvirtd']))
     await until(() => machine.exec('virsh', ['-c', 'qemu:///system', '-q', 'uri']), lastLines)
+    // libvirt asks QEMU what it can do, once, and keeps the answer on disk; here the disk is a fresh one each time.
+    await machine.exec('virsh', ['-c', 'qemu:///system', '-q', 'domcapabilities', '--virttype', 'qemu'])
     const program = fileURLToPath(new URL('../../../services/root-agent/src/main.ts', import.meta.url))
-    processes.push(await machine.spawn([process.execPath, program]))
+    const { onAgentLine: onLine } = options
+    processes.push(await machine.spawn([process.execPath, program], onLine === undefined ? {} : { onLine }))
     const agentSocket = machine.path('/run/blockhost/root-agent.sock')
     await until(
       () => callFrame(agentSocket, { action: 'host-status' }, { timeoutMs: 10_000, maxBytes: 2 ** 20 }),
