@@ -193,7 +193,7 @@ function checkCommands(fake: FakeHost): void {
       for (const line of input.split('\n'))
         assert.match(
           line,
-          /^(?:(?:addr|route|neigh|link) [\x20-\x7e]+ dev br-blockhost( .*)?|link set dev br-blockhost .*|)$/,
+          /^(?:(?:addr|route|neigh|link) [\x20-\x7e]+ dev br-blockhost( .*)?|link set dev br-blockhost .*|route replace unreachable 2001:db8::\/64 dev lo .*|)$/,
           line,
         )
   }

@@ -5,13 +5,16 @@ import { type Exec, ExecError } from '@blockhost/kit/exec.ts'
 import { z } from 'zod'
 import { type ActionContext, defineAction } from './action.ts'
 import { unusable } from './errors.ts'
+import { renderHostTable } from './host-ruleset.ts'
 import { ensureKnockTable } from './knock.ts'
+import { forgetOldPrefixes, unusedRoute } from './prefix-route.ts'
 import { bridgeLinkLocal } from './seed.ts'
 import { applyVmNetworks, readRecords } from './vm-network.ts'
 
 /**
  * `bridge-ensure {}`: makes the VMs' bridge with the pool's gateway address, the host's IPv6 address and fe80::1, turns forwarding on,
- * and sets what VMs may reach on the host, plus NAT for their IPv4. All from the configuration. Again is fine.
+ * answers for the addresses of the prefix that no VM has, and sets what VMs may reach on the host and beyond, plus NAT for their IPv4.
+ * All from the configuration. Again is fine.
  */
 export const bridgeEnsure = defineAction({
   schema: z.strictObject({}),
@@ -34,71 +37,39 @@ export const networkEnsure = defineAction({
 /** Brings everything of the host's network back. @returns Number of VMs. */
 export async function ensureNetwork(context: ActionContext): Promise<number> {
   await ensureBridge(context)
+  await forgetOldPrefixes(context)
   await ensureKnockTable(context.host, context.exec)
   const records = readRecords(context.host)
   await applyVmNetworks(context, records)
   return records.length
 }
 
-/** Name of the nftables table (family inet) between VMs, host and world. */
-export const hostTable = 'blockhost_host'
-
-/** What {@link renderHostTable} is made from. */
-export type HostRules = {
-  readonly bridge: string
-  /** The VMs' IPv4 network. */
-  readonly network: string
-  readonly tcpPorts: readonly number[]
-  readonly udpPorts: readonly number[]
-  readonly masquerade: boolean
-}
-
-/** Renders the table in place of the one that is there: VMs reach ping and the configured ports of the host, the world, not each other. */
-export function renderHostTable(rules: HostRules): string {
-  const { bridge, network } = rules
-  const errors = 'destination-unreachable, packet-too-big, time-exceeded, parameter-problem'
-  const ports = (proto: string, list: readonly number[]) =>
-    list.length === 0 ? '' : `    iifname "${bridge}" ${proto} dport { ${list.join(', ')} } accept\n`
-  const nat = rules.masquerade
-    ? `  chain postrouting {
-    type nat hook postrouting priority 100; policy accept;
-    ip saddr ${network} oifname != "${bridge}" masquerade
-  }
-`
-    : ''
-  return `table inet ${hostTable}
-delete table inet ${hostTable}
-table inet ${hostTable} {
-  chain forward {
-    type filter hook forward priority 0; policy accept;
-    iifname "${bridge}" oifname "${bridge}" counter drop comment "VM to VM"
-  }
-  chain input {
-    type filter hook input priority 0; policy accept;
-    iifname != "${bridge}" accept
-    ct state established,related accept
-    icmp type { echo-request, destination-unreachable, time-exceeded, parameter-problem } accept
-    icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert, ${errors} } accept
-${ports('tcp', rules.tcpPorts)}${ports('udp', rules.udpPorts)}    counter drop comment "VM to host"
-  }
-${nat}}
-`
-}
-
 async function ensureBridge({ host, exec }: ActionContext): Promise<void> {
-  const { bridge, host_tcp_ports, host_udp_ports, masquerade } = host.config.network
+  const { bridge, host_tcp_ports, host_udp_ports, allowed_private, masquerade } = host.config.network
   const { network, gateway } = host.readDb().ipPool
   const allocation = host.findAllocation()
   await makeBridge(exec, bridge)
-  const addresses = [
+  const lines = [
+    ...renderLink(bridge),
     `addr replace ${gateway}/${network.split('/')[1]} dev ${bridge}`,
     `addr replace ${bridgeLinkLocal}/64 dev ${bridge} nodad`,
     ...(allocation === undefined ? [] : [`addr replace ${allocation.hostAddress}/128 dev ${bridge} nodad`]),
+    ...(allocation === undefined ? [] : [`route replace ${unusedRoute(allocation.prefix)}`]),
   ]
-  await exec('ip', ['-batch', '-'], { input: `${[...renderLink(bridge), ...addresses].join('\n')}\n` })
-  const rules = { bridge, network, masquerade, tcpPorts: host_tcp_ports, udpPorts: host_udp_ports }
-  await exec('nft', ['-f', '-'], { input: renderHostTable(rules) })
-  enableForwarding(host.procSys)
+  await exec('ip', ['-batch', '-'], { input: `${lines.join('\n')}\n` })
+  const rules = renderHostTable({
+    bridge,
+    network,
+    gateway,
+    hostAddress: allocation?.hostAddress,
+    tcpPorts: host_tcp_ports,
+    udpPorts: host_udp_ports,
+    allowedPrivate: allowed_private,
+    masquerade,
+  })
+  await exec('nft', ['-f', '-'], { input: rules })
+  hardenBridge(host.procSys, bridge)
+  enableForwarding(host.procSys, bridge)
 }
 
 async function makeBridge(exec: Exec, bridge: string): Promise<void> {
@@ -128,16 +99,35 @@ function renderLink(bridge: string): string[] {
   ]
 }
 
-/** Turning IPv6 forwarding on makes the kernel forget router advertisements unless `accept_ra` is 2, so that goes first. */
-function enableForwarding(procSys: string): void {
-  const path = (key: string) => join(procSys, 'net', key)
-  const is = (key: string, value: string) => readFileSync(path(key), 'utf8').trim() === value
-  const set = (key: string, value: string) => writeFileSync(path(key), value)
-  if (!is('ipv4/ip_forward', '1')) set('ipv4/ip_forward', '1')
-  if (is('ipv6/conf/all/forwarding', '1')) return
-  for (const name of readdirSync(path('ipv6/conf'))) {
-    const key = `ipv6/conf/${name}/accept_ra`
-    if (name !== 'all' && name !== 'default' && is(key, '1')) set(key, '2')
+/**
+ * VMs are no routers to the host, and hear nothing of its other addresses: an ARP request is answered for the bridge's own address
+ * alone (kernel documentation, ip-sysctl: arp_ignore).
+ */
+function hardenBridge(procSys: string, bridge: string): void {
+  const settings = {
+    [`ipv4/conf/${bridge}/arp_ignore`]: '1',
+    [`ipv4/conf/${bridge}/accept_redirects`]: '0',
+    [`ipv6/conf/${bridge}/accept_redirects`]: '0',
+    [`ipv6/conf/${bridge}/accept_ra`]: '0',
   }
-  set('ipv6/conf/all/forwarding', '1')
+  for (const [key, value] of Object.entries(settings)) writeSetting(procSys, key, value)
+}
+
+/** Turning IPv6 forwarding on makes the kernel forget router advertisements unless `accept_ra` is 2, so that goes first. */
+function enableForwarding(procSys: string, bridge: string): void {
+  writeSetting(procSys, 'ipv4/ip_forward', '1')
+  if (readSetting(procSys, 'ipv6/conf/all/forwarding') === '1') return
+  for (const name of readdirSync(join(procSys, 'net/ipv6/conf'))) {
+    const key = `ipv6/conf/${name}/accept_ra`
+    if (![bridge, 'all', 'default'].includes(name) && readSetting(procSys, key) === '1') writeSetting(procSys, key, '2')
+  }
+  writeSetting(procSys, 'ipv6/conf/all/forwarding', '1')
+}
+
+function readSetting(procSys: string, key: string): string {
+  return readFileSync(join(procSys, 'net', key), 'utf8').trim()
+}
+
+function writeSetting(procSys: string, key: string, value: string): void {
+  if (readSetting(procSys, key) !== value) writeFileSync(join(procSys, 'net', key), value)
 }

@@ -4,6 +4,7 @@ import { readTextFile } from '@blockhost/kit/files.ts'
 import { logLevels } from '@blockhost/kit/log.ts'
 import { z } from 'zod'
 import { deviceName, int, port } from './params.ts'
+import { privateNetwork } from './private-ranges.ts'
 import { checkTrusted } from './trusted-path.ts'
 
 const path = z
@@ -40,6 +41,7 @@ export const configSchema = z.strictObject({
       route_devices: z.array(deviceName).default([]),
       host_tcp_ports: z.array(port).default([]),
       host_udp_ports: z.array(port).default([]),
+      allowed_private: z.array(privateNetwork).max(256).default([]),
       masquerade: z.boolean().default(true),
     })
     .prefault({}),

@@ -99,6 +99,10 @@ function writeHostFiles(root: string, { paths }: RootAgentConfig): void {
     'ipv6/conf/default/accept_ra': '1',
     'ipv6/conf/eth0/accept_ra': '1',
     'ipv6/conf/lo/accept_ra': '0',
+    'ipv4/conf/br-blockhost/arp_ignore': '0',
+    'ipv4/conf/br-blockhost/accept_redirects': '1',
+    'ipv6/conf/br-blockhost/accept_redirects': '1',
+    'ipv6/conf/br-blockhost/accept_ra': '1',
   })) {
     const file = join(root, 'proc/sys/net', path)
     mkdirSync(join(file, '..'), { recursive: true })

@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import type { Exec } from '@blockhost/kit/exec.ts'
+import { actions } from './actions.ts'
+import { createAgent } from './agent.ts'
 import { createFakeHost } from './fake-host.ts'
+import { renderHostTable } from './host-ruleset.ts'
 
 const vm = { name: 'blockhost-001', mac: '52:54:0a:00:00:0a', ipv4: '10.0.0.10', ipv6: '2001:db8::101' }
 
@@ -143,9 +147,9 @@ test('bridge-ensure: bridge, addresses, rules, forwarding; router advertisements
   await call('bridge-ensure')
   assert.match(
     commands[1]!.input,
-    /addr replace 10\.0\.0\.1\/22 dev br-blockhost\naddr replace fe80::1\/64 dev br-blockhost nodad\naddr replace 2001:db8::1\/128 dev br-blockhost nodad\n$/,
+    /addr replace 10\.0\.0\.1\/22 dev br-blockhost\naddr replace fe80::1\/64 dev br-blockhost nodad\naddr replace 2001:db8::1\/128 dev br-blockhost nodad\nroute replace unreachable 2001:db8::\/64 dev lo metric 2147483646 proto 177\n$/,
   )
-  assert.match(commands[2]!.input, /iifname "br-blockhost" udp dport \{ 53 \} accept/)
+  assert.match(commands[2]!.input, /\n {4}udp dport \{ 53 \} accept\n/)
   assert.match(commands[2]!.input, /ip saddr 10\.0\.0\.0\/22 oifname != "br-blockhost" masquerade/)
   assert.deepEqual(takeCommands(), ['ip link add name br-blockhost type bridge', 'ip -batch -', 'nft -f -'])
   const setting = (path: string) => readFileSync(join(root, 'proc/sys/net', path), 'utf8').trim()
@@ -153,6 +157,68 @@ test('bridge-ensure: bridge, addresses, rules, forwarding; router advertisements
     ['ipv4/ip_forward', 'ipv6/conf/all/forwarding', 'ipv6/conf/eth0/accept_ra', 'ipv6/conf/lo/accept_ra'].map(setting),
     ['1', '1', '2', '0'],
   )
+  assert.deepEqual(
+    [
+      'ipv6/conf/br-blockhost/accept_ra',
+      'ipv6/conf/br-blockhost/accept_redirects',
+      'ipv4/conf/br-blockhost/accept_redirects',
+      'ipv4/conf/br-blockhost/arp_ignore',
+    ].map(setting),
+    ['0', '0', '0', '1'],
+    'VMs are no routers to the host, whatever the firewall says',
+  )
+})
+
+test('bridge-ensure: without a prefix there is no IPv6 but link-local', async t => {
+  const { call, commands, config } = open(t)
+  rmSync(join(config.paths.config, 'broker-allocation.json'))
+  await call('bridge-ensure')
+  assert.doesNotMatch(commands.map(({ input }) => input).join(''), /2001:db8|route replace/)
+  assert.match(commands[2]!.input, /ip6 daddr != \{ fe80::1, ff02::\/16 \} counter drop/)
+})
+
+test('network-ensure: routes of a prefix that the host no longer has are taken away', async t => {
+  const fake = createFakeHost(t)
+  const run: string[] = []
+  const listed = '[{"type":"unreachable","dst":"2001:db8::/64"},{"type":"unreachable","dst":"2001:db8:9::/120"}]'
+  const exec: Exec = async (_command, args) => {
+    run.push(args.join(' '))
+    return { stdout: args.includes('show') ? listed : '', stderr: '' }
+  }
+  const agent = createAgent(actions, { host: fake.host, exec })
+  assert.ok((await agent.handle({ action: 'network-ensure' })).ok)
+  assert.deepEqual(
+    run.filter(line => line.includes('route del')),
+    ['-6 route del unreachable 2001:db8:9::/120 dev lo metric 2147483646 proto 177'],
+  )
+})
+
+test('renderHostTable: private addresses are dropped after the exceptions, and VM to VM before them', () => {
+  const rules = {
+    bridge: 'br0',
+    network: '10.0.0.0/22',
+    gateway: '10.0.0.1',
+    hostAddress: undefined,
+    tcpPorts: [],
+    udpPorts: [],
+    allowedPrivate: ['192.168.1.53/32', 'fd00:5::/64'],
+    masquerade: false,
+  }
+  const lines = renderHostTable(rules).split('\n')
+  const at = (expression: RegExp) => lines.findIndex(line => expression.test(line))
+  const order = [
+    at(/iifname "br0" oifname "br0" counter drop/),
+    at(/ct direction reply ct state established,related accept/),
+    at(/^ {4}ip daddr 192\.168\.1\.53\/32 accept$/),
+    at(/^ {4}ip6 daddr fd00:5::\/64 accept$/),
+    at(/^ {4}ip daddr \{ .*192\.168\.0\.0\/16.* \} counter drop comment "VM to a private address"$/),
+    at(/^ {4}ip6 daddr != 2000::\/3 counter drop comment "VM to a private address"$/),
+  ]
+  assert.deepEqual(
+    order,
+    order.toSorted((a, b) => a - b),
+  )
+  assert.ok(!order.includes(-1))
 })
 
 test('network-ensure: brings back every VM with two commands; a broken record does not hold up the others', async t => {
