@@ -55,13 +55,16 @@ describe('take', () => {
 })
 
 describe('answer', () => {
-  it('takes the first answer of the page and no other', () => {
+  it('takes the last answer of the page, and none after the terminal took one', async () => {
     const { challenges } = setUp()
     const { session } = challenges.open(alice, 'a')
     assert.equal(challenges.find(session)?.answered, false)
-    assert.equal(challenges.answer(session, 'first'), 'taken')
-    assert.equal(challenges.answer(session, 'second'), 'answered')
+    assert.equal(challenges.answer(session, 'of the wrong account'), 'taken')
     assert.equal(challenges.find(session)?.answered, true)
+    assert.equal(challenges.answer(session, 'of the right one'), 'taken')
+    challenges.take(session)
+    assert.equal(challenges.answer(session, 'too late'), 'answered')
+    assert.equal(await challenges.pageAnswer(session, 0), 'of the right one')
     assert.equal(challenges.answer('0'.repeat(32), 'x'), 'unknown')
   })
 

@@ -35,7 +35,7 @@ export type Challenges = {
   find(session: string): (Challenge & { readonly answered: boolean }) | undefined
   /** Takes a code for judging: nobody else gets it, now or later. `undefined` when it is unknown, used or over. */
   take(session: string): Challenge | undefined
-  /** Keeps what the page sent. */
+  /** Keeps what the page sent, the last of several: who chose the wrong account signs again. `answered`: the terminal took one already. */
   answer(session: string, signature: string): PageAnswer
   /** Returns what the page sent, waiting for it `ms` at most and not beyond the code's life. Only after {@link Challenges.take}. */
   pageAnswer(session: string, ms: number): Promise<string | undefined>
@@ -116,7 +116,7 @@ export function createChallenges(options: ChallengeOptions, clock: Clock): Chall
     answer(session, signature) {
       const challenge = live(session)
       if (challenge === undefined) return 'unknown'
-      if (challenge.signature !== undefined) return 'answered'
+      if (challenge.taken && challenge.signature !== undefined) return 'answered'
       challenge.signature = signature
       challenge.wake()
       return 'taken'

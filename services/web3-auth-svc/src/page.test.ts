@@ -80,11 +80,12 @@ describe('the signing page’s server', () => {
       assert.equal((await ask('GET', `/auth/pending/${other}`)).status, 404)
   })
 
-  it('takes one signature in any documented form, and normalises it', async () => {
+  it('takes a signature in any documented form and normalises it; none after the terminal took it', async () => {
     for (const form of [signature, `0x${signature.toUpperCase()}`, ` 0x${signature}\n`]) {
       const { session } = challenges.open(alice, '')
       const { status, body } = await ask('POST', `/auth/callback/${session}`, form)
       assert.deepEqual([status, body], [200, 'OK'])
+      challenges.take(session)
       assert.equal(await challenges.pageAnswer(session, 0), `0x${signature}`)
       assert.equal((await ask('POST', `/auth/callback/${session}`, form)).status, 409)
     }

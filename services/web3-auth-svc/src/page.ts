@@ -111,7 +111,7 @@ async function takeSignature(session: string, request: IncomingMessage, { challe
   if (!/^([0-9a-f]{2}){64,}$/.test(signature)) return text(400, 'That is not a signature.')
   const outcome = challenges.answer(session, `0x${signature}`)
   if (outcome === 'taken') return text(200, 'OK')
-  return outcome === 'answered' ? text(409, 'A signature came already.') : isOver()
+  return outcome === 'answered' ? text(409, 'The terminal took a signature already.') : isOver()
 }
 
 /** Returns `undefined` when the body is too long. Never ends when the connection breaks: nobody is left to answer. */
