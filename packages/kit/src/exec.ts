@@ -25,8 +25,17 @@ export class ExecError extends BlockHostError {
   /** Exit status; `undefined` when it was killed or never started. */
   readonly status: number | undefined
   readonly stderr: string
+  /** Some programs complain there. */
+  readonly stdout: string
 
-  constructor(argv: readonly string[], status: number | undefined, stderr: string, why: string, cause?: unknown) {
+  constructor(
+    argv: readonly string[],
+    status: number | undefined,
+    stderr: string,
+    why: string,
+    cause?: unknown,
+    stdout = '',
+  ) {
     const said = stderr.trim().slice(-400)
     super({
       code: 'BH_EXEC_FAILED',
@@ -38,6 +47,7 @@ export class ExecError extends BlockHostError {
     this.argv = argv
     this.status = status
     this.stderr = stderr
+    this.stdout = stdout
   }
 }
 
@@ -108,7 +118,7 @@ function run(
         : status === null
           ? `was ended by ${signal}`
           : `exited with ${status}`
-      reject(new ExecError(argv, status ?? undefined, stderr, why))
+      reject(new ExecError(argv, status ?? undefined, stderr, why, undefined, stdout))
     })
   })
 }

@@ -53,7 +53,26 @@ test('notifier: keepAlive sends signs of life until it is stopped', async () => 
   const env = { NOTIFY_SOCKET: '/run/n', WATCHDOG_USEC: '120000000' }
   await createNotifier({ env, exec, clock, log: silentLog }).keepAlive(stop.signal)
   assert.deepEqual(slept, [60_000, 60_000, 60_000])
-  assert.deepEqual(calls, Array(3).fill('systemd-notify -- WATCHDOG=1'))
+  assert.deepEqual(calls, Array(2).fill('systemd-notify -- WATCHDOG=1'))
+})
+
+test('notifier: keepAlive tells the state of the moment', async () => {
+  const { exec, calls } = recorder()
+  const stop = new AbortController()
+  let leases = 0
+  const clock = {
+    ...systemClock,
+    sleep: async () => {
+      leases += 1
+      if (leases === 3) stop.abort()
+    },
+  }
+  const env = { NOTIFY_SOCKET: '/run/n', WATCHDOG_USEC: '120000000' }
+  await createNotifier({ env, exec, clock, log: silentLog }).keepAlive(stop.signal, () => `Serving\n${leases} leases`)
+  assert.deepEqual(calls, [
+    'systemd-notify -- WATCHDOG=1 STATUS=Serving 1 leases',
+    'systemd-notify -- WATCHDOG=1 STATUS=Serving 2 leases',
+  ])
 })
 
 test('watchdogIntervalMs: halves the interval, at least 100 ms, and ignores what is no number', () => {

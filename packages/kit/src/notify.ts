@@ -11,8 +11,12 @@ export type Notifier = {
   reloading(): Promise<void>
   /** The service is on its way down. */
   stopping(): Promise<void>
-  /** Sends a sign of life every half watchdog interval until `signal` aborts; resolves at once where none is asked for. */
-  keepAlive(signal: AbortSignal): Promise<void>
+  /**
+   * Sends a sign of life every half watchdog interval until `signal` aborts; resolves at once where none is asked for.
+   *
+   * @param describe - Returns what `systemctl status` shows from then on.
+   */
+  keepAlive(signal: AbortSignal, describe?: () => string): Promise<void>
 }
 
 /** What {@link createNotifier} needs. */
@@ -48,11 +52,12 @@ export function createNotifier({ env, exec, clock, log }: NotifierDeps): Notifie
     ready: status => send('READY=1', `STATUS=${oneLine(status)}`),
     reloading: () => send('RELOADING=1', 'STATUS=Reading the configuration again'),
     stopping: () => send('STOPPING=1', 'STATUS=Stopping'),
-    keepAlive: async signal => {
+    keepAlive: async (signal, describe) => {
       if (!listening || intervalMs === undefined) return
-      while (!signal.aborted) {
-        await send('WATCHDOG=1')
-        await clock.sleep(intervalMs, signal)
+      for (;;) {
+        await clock.sleep(intervalMs, signal) // the watchdog counts from `ready`
+        if (signal.aborted) return
+        await send('WATCHDOG=1', ...(describe === undefined ? [] : [`STATUS=${oneLine(describe())}`]))
       }
     },
   }

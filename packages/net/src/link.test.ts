@@ -31,6 +31,15 @@ describe('createLink', () => {
     await createLink(exec, 'wg0')
     assert.equal(runs.length, 1)
   })
+  test('tells why wireguard-go ended, not what it recommends', async () => {
+    const exec: Exec = async command => {
+      if (command === 'ip') throw new ExecError([command], 2, 'Error: Unknown device type.\n', 'exited with 2')
+      const banner = '┌─────────┐\n│  Running wireguard-go is not required  │\n└─────────┘\n'
+      const reason = 'ERROR: (wg0) Failed to create TUN device: permission denied\n'
+      throw new ExecError([command], 1, banner, 'exited with 1', undefined, reason)
+    }
+    await assert.rejects(createLink(exec, 'wg0'), /exited with 1: ERROR: .*permission denied$/)
+  })
   test('does not take wireguard-go for missing rights', async () => {
     const { exec, runs } = ipSays('RTNETLINK answers: Operation not permitted\n')
     await assert.rejects(createLink(exec, 'wg0'), { code: 'BH_NETWORK_TOOL_FAILED', retryable: true })

@@ -48,7 +48,7 @@ function missing(command: string, doing: string): BlockHostError {
 }
 
 function failed(error: ExecError, command: string, doing: string, hint: string | undefined): BlockHostError {
-  const said = error.stderr.trim().slice(-300)
+  const said = (withoutBanner(error.stderr) || error.stdout.trim()).slice(-300)
   const how = error.status === undefined ? 'was ended or ran out of time' : `exited with ${error.status}`
   return new BlockHostError({
     code: 'BH_NETWORK_TOOL_FAILED',
@@ -57,4 +57,9 @@ function failed(error: ExecError, command: string, doing: string, hint: string |
     fields: { command, status: error.status },
     retryable: true,
   })
+}
+
+/** Leaves out drawn boxes: wireguard-go recommends the kernel's WireGuard in one, and says on standard output why it ends. */
+function withoutBanner(text: string): string {
+  return text.replace(/^[\u2500-\u257f].*$/gm, '').trim()
 }

@@ -96,8 +96,9 @@ async function serve(broker: Broker, notifier: Notifier, { world, log, store }: 
     const first = await untilStopped(broker.turn(), stopping)
     if (first === 'stopped') return
     refuseHopeless([first.chainError, first.dataplaneError])
-    void notifier.keepAlive(keepAlive.signal)
-    await notifier.ready(describeService(store))
+    const describe = () => describeService(store, broker)
+    void notifier.keepAlive(keepAlive.signal, describe)
+    await notifier.ready(describe())
     world.onReady()
     const last = await untilStopped(broker.run(world.signal), stopping)
     if (last === 'stopped') log.warn({ graceMs: stopGraceMs }, 'a turn did not end in time; the next start takes it up')
@@ -175,7 +176,7 @@ function createReloader({ configPath }: DaemonWorld, parts: Reloaded): () => Pro
     } catch (error) {
       log.warn({ error: errorToJson(error) }, 'the configuration was not read again; the old one stays in force')
     }
-    await notifier.ready(describeService(store))
+    await notifier.ready(describeService(store, broker))
   }
 }
 
@@ -197,8 +198,11 @@ function createRepeater(task: () => Promise<void>): () => void {
   }
 }
 
-function describeService(store: Store): string {
-  return `Serving ${store.leaseCount()} leases`
+/** Returns what `systemctl status` shows. */
+function describeService(store: Store, broker: Broker): string {
+  const { dataplaneError, chainError } = broker.status()
+  const trouble = dataplaneError ?? chainError
+  return `Serving ${store.leaseCount()} leases${trouble === undefined ? '' : `; trouble: ${trouble}`}`
 }
 
 function describeStart(config: BrokerConfig, { version }: DaemonWorld, dataplane: Dataplane, store: Store): LogFields {

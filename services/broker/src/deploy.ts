@@ -79,7 +79,8 @@ export async function deploy(options: DeployOptions, deps: DeployDeps): Promise<
   const operator = addressOf(privateKey)
   const rpc = createRpc({ urls: options.rpcUrls, chainId }, deps)
   const port = createTransactionPort(rpc, { privateKey, address: operator, chainId })
-  using journal = openJournal(journalPath(options), port, deps)
+  const journalFile = journalPath(options, operator)
+  using journal = openJournal(journalFile, port, deps)
   const run = (intents: readonly OutboxIntent[]) =>
     runIntents(intents, { chainId, timeoutMs }, { ...deps, ...journal, rpc, sends: true })
 
@@ -95,7 +96,7 @@ export async function deploy(options: DeployOptions, deps: DeployDeps): Promise<
   const addressAt = (key: string) => checksum(journal.outbox.find(key)!.contractAddress!)
   const registry = options.registry ?? addressAt('registry')
   const requests = checksum(options.requests ?? addressAt('requests'))
-  await refuseIfAbsent(rpc, [registry, requests], journalPath(options))
+  await refuseIfAbsent(rpc, [registry, requests], journalFile)
 
   const wanted = { ...options, registry, requests, operator, encryptionPubkey }
   const diff = diffRegistration(wanted, await readRegistration(rpc, wanted))
@@ -116,9 +117,12 @@ export async function deploy(options: DeployOptions, deps: DeployDeps): Promise<
   }
 }
 
-/** Returns the journal's file name: beside the operator's key, one for each chain. */
-export function journalPath({ operatorKeyFile, chainId }: { operatorKeyFile: string; chainId: number }): string {
-  return `${operatorKeyFile}.deploy-${chainId}.db`
+/**
+ * Returns the journal's file name: beside the operator's key, one for each chain and wallet, as a new wallet under the old name has
+ * deployed nothing.
+ */
+function journalPath({ operatorKeyFile, chainId }: DeployOptions, operator: Address): string {
+  return `${operatorKeyFile}.deploy-${chainId}-${operator.slice(2, 10).toLowerCase()}.db`
 }
 
 /** Renders what was done for a terminal: what happened, where things are, what the configuration needs. */

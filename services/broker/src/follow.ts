@@ -294,7 +294,7 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
     switch (verdict.kind) {
       case 'skip':
         if (known?.publicKey !== undefined) return comeBackAnswered(known, known.publicKey, view, snapshot)
-        adoptHistory(view, snapshot)
+        adoptHistory(view, snapshot, known === undefined)
         rememberYoung(view, snapshot)
         return []
       case 'supersede':
@@ -369,10 +369,10 @@ export function createFollower(contract: string, deps: FollowDeps): Follower {
   }
 
   /** A lease of the earlier generation learns which request it answers, so that a release on chain is noticed. */
-  function adoptHistory(view: RequestView, snapshot: Snapshot): void {
+  function adoptHistory(view: RequestView, snapshot: Snapshot, isNews: boolean): void {
     if (view.status !== requestStatus.approved || !view.mapped) return
     const known = store.findLease({ nftContract: view.nftContract.toLowerCase() })
-    if (known === undefined)
+    if (known === undefined && isNews)
       deps.log.warn(
         { contract, request: view.id, nft: view.nftContract },
         'the chain shows a lease that this database does not know',
@@ -429,7 +429,7 @@ function notOwner(contract: string, owner: Address, operator: Address): BlockHos
   return new BlockHostError({
     code: 'BH_NOT_CONTRACT_OWNER',
     message: `The requests contract ${contract} belongs to ${owner}; the operator key is ${operator}, whose answers it refuses`,
-    hint: 'Correct onchain.requests_contract or onchain.private_key_file, or transfer the contract to the operator.',
+    hint: 'Correct requests_contract, legacy_requests_contracts or private_key_file in [onchain], or transfer the contract to the operator.',
     fields: { contract, owner, operator },
     exitCode: exitCodes.badConfig,
   })

@@ -13,9 +13,9 @@ import { untilStopped } from '@blockhost/kit/stop.ts'
 import type { Provisioner } from '@blockhost/provisioners/provisioner.ts'
 import { openVmDatabase, type VmDatabase } from '@blockhost/vmdb/vm-database.ts'
 import { createPurchaseOpener } from './access.ts'
-import { serveApi } from './api.ts'
+import { findTroubles, serveApi } from './api.ts'
 import { type EngineConfig, readEngineConfig } from './config.ts'
-import { createEngine, type Engine } from './engine.ts'
+import { createEngine, type Engine, type EngineStatus } from './engine.ts'
 import { openStore, type Store } from './store.ts'
 import { createVmSpecs } from './vm-spec.ts'
 
@@ -99,7 +99,7 @@ async function connectProvisioner(config: EngineConfig, vms: VmDatabase): Promis
 async function serve(engine: Engine, notifier: Notifier, world: DaemonWorld, log: Log): Promise<void> {
   const keepAlive = new AbortController()
   try {
-    void notifier.keepAlive(keepAlive.signal)
+    void notifier.keepAlive(keepAlive.signal, () => describeService(engine.status(), world.clock.now()))
     await notifier.ready('Following the chain')
     const ended = await untilStopped(engine.run(world.signal), { ...world, graceMs: stopGraceMs })
     if (ended === 'stopped')
@@ -108,4 +108,9 @@ async function serve(engine: Engine, notifier: Notifier, world: DaemonWorld, log
     keepAlive.abort()
     await notifier.stopping()
   }
+}
+
+/** Returns what `systemctl status` shows. */
+function describeService(status: EngineStatus, nowMs: number): string {
+  return [`${status.subscriptions.live ?? 0} VMs running`, ...findTroubles(status, nowMs)].join('; ')
 }
