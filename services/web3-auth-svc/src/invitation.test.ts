@@ -14,12 +14,18 @@ const challenge = {
 
 describe('renderInvitation', () => {
   it('with the page: the documented lines and question', () => {
-    const place = { kind: 'page', url: 'https://[2001:db8::1]:8443', fingerprint: 'AA:BB' } as const
+    const [first, second] = ['AA:'.repeat(16), `${'BB:'.repeat(15)}BB`]
+    const place = { kind: 'page', url: 'https://[2001:db8::1]:8443', fingerprint: first + second } as const
     assert.deepEqual(renderInvitation(challenge, 'vm.12345678', place), {
       text:
         '\n=== Web3 Authentication ===\nCode: ABC234\nMachine: vm.12345678\n' +
-        `Sign at: https://[2001:db8::1]:8443/?session=${challenge.session}\nCertificate SHA-256: AA:BB\n` +
-        'Or sign this text with your wallet: Authenticate to vm.12345678 with code: ABC234\n',
+        `Sign at: https://[2001:db8::1]:8443/?session=${challenge.session}\n` +
+        '  The page and your wallet must show the code above: sign nothing else.\n' +
+        "  Your browser will warn that it does not know the page's certificate. Go on\n" +
+        '  if the SHA-256 fingerprint in the details of the warning is this one:\n' +
+        `    ${first}\n    ${second}\n` +
+        'Or sign this text with your wallet: Authenticate to vm.12345678 with code: ABC234\n' +
+        '  and paste the signature below. It stays invisible while you paste.\n',
       prompt: 'Press Enter after signing in the browser, or paste the signature: ',
     })
   })

@@ -10,22 +10,50 @@ export type SigningPlace =
   | { readonly kind: 'elsewhere'; readonly url: string }
   | { readonly kind: 'none' }
 
-/** Renders the text and the question after it. Lines and names are those of earlier generations; tools read them. */
+/**
+ * Renders the text and the question after it. The lines `Code:`, `Machine:`, `Sign at:` and `Or sign this text with your wallet:` are
+ * read by tools; the indented ones are for people. ASCII only, lines of ours at most 79 characters.
+ */
 export function renderInvitation(
   challenge: Challenge,
   machineId: string,
   place: SigningPlace,
 ): { readonly text: string; readonly prompt: string } {
-  const lines = ['', '=== Web3 Authentication ===', `Code: ${challenge.code}`, `Machine: ${machineId}`]
-  if (place.kind === 'page')
-    lines.push(`Sign at: ${place.url}/?session=${challenge.session}`, `Certificate SHA-256: ${place.fingerprint}`)
-  if (place.kind === 'elsewhere') lines.push(`Sign at: ${place.url}`)
-  lines.push(`Or sign this text with your wallet: ${challenge.text}`, '')
+  const lines = [
+    '',
+    '=== Web3 Authentication ===',
+    `Code: ${challenge.code}`,
+    `Machine: ${machineId}`,
+    ...renderPlace(place, challenge),
+    `Or sign this text with your wallet: ${challenge.text}`,
+    '  and paste the signature below. It stays invisible while you paste.',
+    '',
+  ]
   const prompt =
     place.kind === 'page'
       ? 'Press Enter after signing in the browser, or paste the signature: '
       : 'Paste the signature: '
   return { text: lines.join('\n'), prompt }
+}
+
+function renderPlace(place: SigningPlace, { session }: Challenge): readonly string[] {
+  switch (place.kind) {
+    case 'none':
+      return []
+    case 'elsewhere':
+      return [`Sign at: ${place.url}`]
+    case 'page': {
+      const half = 48 // 16 of the 32 pairs and their colons
+      return [
+        `Sign at: ${place.url}/?session=${session}`,
+        '  The page and your wallet must show the code above: sign nothing else.',
+        "  Your browser will warn that it does not know the page's certificate. Go on",
+        '  if the SHA-256 fingerprint in the details of the warning is this one:',
+        `    ${place.fingerprint.slice(0, half)}`,
+        `    ${place.fingerprint.slice(half)}`,
+      ]
+    }
+  }
 }
 
 /** A network interface's address, as `os.networkInterfaces` gives it. */

@@ -118,7 +118,7 @@ describe('verify', () => {
     const { ask, judged } = setUp()
     const { session } = await ask('challenge', alice)
     const { error } = await ask('verify', { session, answer: '' })
-    assert.equal(error, 'No signature came from the browser.')
+    assert.equal(error, 'No signature came from the browser. Connect again, sign there first, and then press Enter.')
     assert.deepEqual(judged, [])
   })
 

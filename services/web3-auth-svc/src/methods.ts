@@ -88,11 +88,10 @@ async function verify(params: unknown, deps: MethodDeps): Promise<Reply> {
   if (typeof answer !== 'string' || answer.length > maxAnswerLength) return fail('invalid params: answer')
   const taken = deps.challenges.take(session)
   if (taken === undefined)
-    return { ...fail('This code was used already, or is over. Connect again.'), reason: 'denied' }
+    return { ...fail('This code was used already, or has expired. Connect again.'), reason: 'denied' }
   try {
     const given = answer.trim() === '' ? await deps.challenges.pageAnswer(session, deps.graceMs) : answer
-    if (given === undefined)
-      return refusal(taken, { ok: false, why: 'denied', error: 'No signature came from the browser.' }, deps.log)
+    if (given === undefined) return refusal(taken, { ok: false, why: 'denied', error: noSignature }, deps.log)
     const verdict = await deps.judge(taken, given)
     if (!verdict.ok) return refusal(taken, verdict, deps.log)
     const fields = { ...auditOf(taken), wallet: verdict.wallet, by: verdict.by }
@@ -103,6 +102,8 @@ async function verify(params: unknown, deps: MethodDeps): Promise<Reply> {
     deps.challenges.close(session)
   }
 }
+
+const noSignature = 'No signature came from the browser. Connect again, sign there first, and then press Enter.'
 
 function refusal(taken: Challenge, verdict: Verdict & { ok: false }, log: Log): Reply {
   const { why, error, wallet, detail } = verdict
