@@ -17,9 +17,14 @@ describe('sourceClosure', () => {
       'packages/kit/src/errors.ts',
       'packages/kit/package.json',
       'node_modules/@blockhost/kit',
-      'node_modules/zod/package.json',
+      'node_modules/smol-toml/package.json',
+      'node_modules/tiny-secp256k1/package.json',
     ])
       assert.ok(paths.has(path), path)
+  })
+
+  test('holds nothing that is slow to load and does not decide who gets in', () => {
+    for (const path of paths) assert.doesNotMatch(path, /^node_modules\/(zod|pino|viem)\//)
   })
 
   test('holds no tests, no other service and nothing outside of the workspace', () => {

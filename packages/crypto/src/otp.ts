@@ -40,3 +40,8 @@ export function makeOtp({ secret, machineId, timeSeconds, session, length = otpL
     return character
   }).join('')
 }
+
+/** Returns the text an SSH user signs: `Authenticate to {machine_id} with code: {code}`, exactly. */
+export function signInText(machineId: string, code: string): string {
+  return `Authenticate to ${machineId} with code: ${code}`
+}

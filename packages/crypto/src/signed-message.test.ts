@@ -2,13 +2,13 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { addressOf } from './key-file.ts'
+import { signInText } from './otp.ts'
 import {
   hashMessage,
   machineIdOf,
   parseSignature,
   recoverAddress,
   renderSignature,
-  signInText,
   signMessage,
 } from './signed-message.ts'
 

@@ -17,11 +17,6 @@ export type ParsedSignature =
 
 const maxSignatureText = 1024
 
-/** Returns the text an SSH user signs: `Authenticate to {machine_id} with code: {code}`, exactly. */
-export function signInText(machineId: string, code: string): string {
-  return `Authenticate to ${machineId} with code: ${code}`
-}
-
 /** What makes a server's name unique beyond its operator. */
 export type MachineIdentity = {
   /** Name of the VM, e.g. `blockhost-005`; the same at every operator. */

@@ -1,7 +1,6 @@
 /** Codes that were shown and wait for an answer. They live in memory only: what ends the service ends them. */
 import { randomBytes } from 'node:crypto'
-import { makeOtp } from '@blockhost/crypto/otp.ts'
-import { signInText } from '@blockhost/crypto/signed-message.ts'
+import { makeOtp, signInText } from '@blockhost/crypto/otp.ts'
 import type { Clock } from '@blockhost/kit/clock.ts'
 
 /** Who wants to sign in, as PAM says. */
@@ -23,6 +22,9 @@ export type Challenge = SignInRequest & {
   /** On the monotonic clock, milliseconds. */
   readonly endsAtMs: number
 }
+
+/** Longest answer: signatures of contract wallets with many owners or a passkey have some thousand bytes. */
+export const maxSignatureBytes = 4096
 
 /** What became of an answer from the signing page. */
 export type PageAnswer = 'taken' | 'unknown' | 'answered'

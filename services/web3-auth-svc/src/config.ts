@@ -1,9 +1,22 @@
 /** The two configuration files of signing in, read once, checked whole and frozen. Keys and defaults: README.md. */
 import type { Address } from '@blockhost/chain/hex.ts'
-import { readTomlConfig } from '@blockhost/kit/config.ts'
 import { BlockHostError, exitCodes } from '@blockhost/kit/errors.ts'
-import { type LogLevel, logLevels } from '@blockhost/kit/log.ts'
-import { z } from 'zod'
+import { readTextFile } from '@blockhost/kit/files.ts'
+import type { LogLevel } from '@blockhost/kit/log.ts'
+import { parse as parseToml } from 'smol-toml'
+import {
+  changed,
+  flag,
+  integer,
+  listOf,
+  oneOf,
+  optional,
+  type Shape,
+  type Shaped,
+  section,
+  text,
+  withDefault,
+} from './shape.ts'
 
 /** Everything that is configured. Paths are absolute; times are milliseconds. */
 export type AuthConfig = {
@@ -56,11 +69,11 @@ export type ChainConfig = {
  * @throws {BlockHostError} `BH_CONFIG_INVALID`, `BH_FILE_READ_FAILED` (exit 78), naming file, key and what was expected.
  */
 export function readConfig(paths: { service: string; login: string }): AuthConfig {
-  const service = readTomlConfig(paths.service, serviceSchema)
-  const login = readTomlConfig(paths.login, loginSchema)
+  const service = readFile(paths.service, serviceShape)
+  const login = readFile(paths.login, loginShape)
   const chain = toChain(service, login, paths)
   if (login.auth.mode === 'nft' && chain?.contract === undefined)
-    throw missing(paths.login, 'blockchain.nft_contract is needed in the mode "nft"')
+    throw unusable(paths.login, 'blockchain.nft_contract is needed in the mode "nft"')
   const { login: own, page } = service
   return Object.freeze({
     machine: { id: login.machine.id, secret: toSecret(login.machine.secret_key) },
@@ -83,6 +96,20 @@ export function readConfig(paths: { service: string; login: string }): AuthConfi
   })
 }
 
+function readFile<T>(path: string, shape: Shape<T>): T {
+  const source = readTextFile(path, { what: 'configuration' })
+  let table: unknown
+  try {
+    table = parseToml(source)
+  } catch (cause) {
+    throw unusable(path, 'the file is not valid TOML', cause)
+  }
+  const problems: string[] = []
+  const read = shape(table, '', problems)
+  if (problems.length > 0) throw unusable(path, problems.join('; '))
+  return read
+}
+
 function toSecret(hex: string | undefined): Uint8Array | undefined {
   return hex === undefined ? undefined : Uint8Array.fromHex(hex.replace(/^0x/, ''))
 }
@@ -92,7 +119,7 @@ function toChain(service: ServiceFile, login: LoginFile, paths: { service: strin
   const contract = login.blockchain.nft_contract ?? service.default_contract
   const common = { chainId: login.blockchain.chain_id ?? service.default_chain_id, contract }
   if (backend === 'etherscan') {
-    if (etherscan.api_url === undefined) throw missing(paths.service, 'etherscan.api_url is needed by this backend')
+    if (etherscan.api_url === undefined) throw unusable(paths.service, 'etherscan.api_url is needed by this backend')
     const timeoutMs = etherscan.timeout_seconds * 1000
     return {
       ...common,
@@ -102,101 +129,100 @@ function toChain(service: ServiceFile, login: LoginFile, paths: { service: strin
   const urls = [...(jsonrpc.rpc_url === undefined ? [] : [jsonrpc.rpc_url]), ...jsonrpc.rpc_urls]
   if (urls.length > 0)
     return { ...common, backend: { kind: 'jsonrpc', urls, timeoutMs: jsonrpc.timeout_seconds * 1000 } }
-  if (contract !== undefined) throw missing(paths.service, 'jsonrpc.rpc_url is needed to read the contract')
+  if (contract !== undefined) throw unusable(paths.service, 'jsonrpc.rpc_url is needed to read the contract')
   return undefined
 }
 
-function missing(path: string, problem: string): BlockHostError {
+function unusable(path: string, problem: string, cause?: unknown): BlockHostError {
   return new BlockHostError({
     code: 'BH_CONFIG_INVALID',
     message: `${path} can't be used: ${problem}`,
     hint: `Correct ${path}; \`--check-config\` tries it without starting anything.`,
     exitCode: exitCodes.badConfig,
+    cause,
   })
 }
 
-/** A section that may be left out: every key of it is optional. */
-function section<T extends z.ZodRawShape>(shape: T) {
-  return z.strictObject(shape).prefault({} as never)
+function seconds(min: number, max: number, fallback: number): Shape<number> {
+  return withDefault(integer(min, max), fallback)
 }
 
-function seconds(min: number, max: number, fallback: number) {
-  return z.number().int().min(min).max(max).default(fallback)
+const path = text(/^\/[^\0-\x1f]*$/, 'expected an absolute path')
+const address = changed(
+  text(/^0x[0-9a-fA-F]{40}$/, 'expected an address: 0x and 40 hexadecimal digits'),
+  digits => digits.toLowerCase() as Address,
+)
+const chainId = integer(1, Number.MAX_SAFE_INTEGER)
+const anyText = text(/^/, 'expected text')
+const httpUrl: Shape<string> = (value, at, problems) => {
+  if (!isHttpUrl(value)) problems.push(`${at}: expected an http:// or https:// address`)
+  return value as string
 }
 
-const path = z.string().regex(/^\/[^\0-\x1f]*$/, 'expected an absolute path')
-const address = z
-  .string()
-  .regex(/^0x[0-9a-fA-F]{40}$/, 'expected an address: 0x and 40 hexadecimal digits')
-  .transform(text => text.toLowerCase() as Address)
-const chainId = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER)
-const httpUrl = z.string().refine(isHttpUrl, 'expected an http:// or https:// address')
-
-const serviceSchema = z.strictObject({
-  socket_path: path.optional(),
-  backend: z.enum(['jsonrpc', 'etherscan']).default('jsonrpc'),
-  default_chain_id: chainId.optional(),
-  default_contract: address.optional(),
-  state_dir: path.default('/var/lib/web3-auth'),
+const serviceShape = section({
+  socket_path: optional(path),
+  backend: withDefault(oneOf('jsonrpc', 'etherscan'), 'jsonrpc'),
+  default_chain_id: optional(chainId),
+  default_contract: optional(address),
+  state_dir: withDefault(path, '/var/lib/web3-auth'),
   idle_exit_seconds: seconds(5, 86_400, 60),
-  log_level: z.enum(logLevels).default('info'),
+  log_level: withDefault<LogLevel>(oneOf('error', 'warn', 'info', 'debug'), 'info'),
   jsonrpc: section({
-    rpc_url: httpUrl.optional(),
-    rpc_urls: z.array(httpUrl).default([]),
+    rpc_url: optional(httpUrl),
+    rpc_urls: withDefault(listOf(httpUrl), []),
     timeout_seconds: seconds(1, 60, 4),
   }),
   etherscan: section({
-    api_url: httpUrl.optional(),
-    api_key: z.string().default(''),
+    api_url: optional(httpUrl),
+    api_key: withDefault(anyText, ''),
     timeout_seconds: seconds(1, 60, 4),
   }),
   login: section({
-    passwd_path: path.default('/etc/passwd'),
-    rescue_wallets_path: path.default('/etc/web3-auth/rescue-wallets'),
+    passwd_path: withDefault(path, '/etc/passwd'),
+    rescue_wallets_path: withDefault(path, '/etc/web3-auth/rescue-wallets'),
     last_known_ownership_seconds: seconds(0, 30 * 86_400, 86_400),
     attempts_per_minute_per_source: seconds(1, 1000, 10),
     attempts_per_minute_per_user: seconds(1, 1000, 60),
   }),
   page: section({
-    enabled: z.boolean().default(true),
-    host: z.string().default('::'),
-    port: z.number().int().min(0).max(65_535).default(8443),
+    enabled: withDefault(flag, true),
+    host: withDefault(anyText, '::'),
+    port: withDefault(integer(0, 65_535), 8443),
   }),
 })
 
 const ldapRefusal = 'users are looked up in /etc/passwd only; LDAP is not supported. Set it to "passwd"'
 
-const loginSchema = z.strictObject({
-  machine: z.strictObject({
-    id: z.string().regex(/^[\x21-\x7e]{1,128}$/, 'expected 1 to 128 printable characters without blanks'),
-    secret_key: z
-      .string()
-      .regex(/^(0x)?([0-9a-fA-F]{2}){16,64}$/, 'expected 16 to 64 bytes in hexadecimal; leave it out to have one made')
-      .optional(),
+const loginShape = section({
+  machine: section({
+    id: text(/^[\x21-\x7e]{1,128}$/, 'expected 1 to 128 printable characters without blanks'),
+    secret_key: optional(
+      text(/^(0x)?([0-9a-fA-F]{2}){16,64}$/, 'expected 16 to 64 bytes in hexadecimal; leave it out to have one made'),
+    ),
   }),
-  auth: z.strictObject({
-    mode: z.enum(['wallet', 'nft']),
-    signing_url: httpUrl.optional(),
+  auth: section({
+    mode: oneOf('wallet', 'nft'),
+    signing_url: optional(httpUrl),
     otp_length: seconds(4, 19, 6),
     otp_ttl_seconds: seconds(30, 300, 300),
-    nft_lookup: z.literal('passwd', ldapRefusal).default('passwd'),
-    callback_enabled: z.boolean().optional(), // field's v0.6; the page is switched in the other file
+    nft_lookup: withDefault(text(/^passwd$/, ldapRefusal), 'passwd'),
+    callback_enabled: optional(flag), // field's v0.6; the page is switched in the other file
     callback_grace_seconds: seconds(0, 30, 10),
   }),
-  wallet: section({ wallets_path: path.default('/etc/pam_web3/wallets') }),
+  wallet: section({ wallets_path: withDefault(path, '/etc/pam_web3/wallets') }),
   blockchain: section({
-    socket_path: path.default('/run/web3-auth/web3-auth.sock'),
-    chain_id: chainId.optional(),
-    nft_contract: address.optional(),
+    socket_path: withDefault(path, '/run/web3-auth/web3-auth.sock'),
+    chain_id: optional(chainId),
+    nft_contract: optional(address),
     timeout_seconds: seconds(1, 15, 10),
   }),
-  ldap: z.unknown().optional(), // of no meaning while auth.nft_lookup is "passwd"
+  ldap: value => value, // of no meaning while auth.nft_lookup is "passwd"
 })
 
-type ServiceFile = z.output<typeof serviceSchema>
-type LoginFile = z.output<typeof loginSchema>
+type ServiceFile = Shaped<typeof serviceShape>
+type LoginFile = Shaped<typeof loginShape>
 
-function isHttpUrl(text: string): boolean {
-  const url = URL.parse(text)
+function isHttpUrl(value: unknown): boolean {
+  const url = typeof value === 'string' ? URL.parse(value) : null
   return url !== null && (url.protocol === 'http:' || url.protocol === 'https:')
 }

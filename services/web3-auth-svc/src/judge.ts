@@ -4,6 +4,7 @@ import { hashMessage, parseSignature, recoverAddress } from '@blockhost/crypto/s
 import { BlockHostError, isRetryable, messageOf } from '@blockhost/kit/errors.ts'
 import type { Log } from '@blockhost/kit/log.ts'
 import type { ChainBackend } from './chain-backend.ts'
+import { maxSignatureBytes } from './challenges.ts'
 import type { LastKnown, TokenName } from './last-known.ts'
 import { decodeTokenView, isValidSignature, signatureCall, tokenViewCalls } from './token-calls.ts'
 import type { TrustedFile } from './trusted-file.ts'
@@ -58,9 +59,6 @@ export type JudgeDeps = {
   readonly readRescueWallets: () => TrustedFile
   readonly log: Log
 }
-
-/** Longest answer: signatures of contract wallets with many owners or a passkey have some thousand bytes. */
-export const maxSignatureBytes = 4096
 
 /**
  * Judges `answer`, which was given as a signature of `text` by somebody who wants to be the Unix user `user`.

@@ -43,16 +43,16 @@ async function serve({ paths, socketPath }: Extract<Command, { kind: 'serve' | '
   const stopped = new Promise<void>(resolve => {
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => resolve())
   })
-  const [{ inheritedSockets }, { readConfig }, { createLog }, { startService }] = await Promise.all([
+  const [{ inheritedSockets }, { readConfig }, { createJournal }, { startService }] = await Promise.all([
     import('./activation.ts'),
     import('./config.ts'),
-    import('@blockhost/kit/log.ts'),
+    import('./journal.ts'),
     import('./service.ts'),
   ])
   const inherited = inheritedSockets(process.env, process.pid)
   const read = readConfig(paths)
   const config = socketPath === undefined ? read : { ...read, socketPath }
-  const log = createLog({ name: 'web3-auth-svc', level: config.logLevel })
+  const log = createJournal({ name: 'web3-auth-svc', level: config.logLevel, clock: systemClock })
   const addresses = () => Object.values(networkInterfaces()).flatMap(each => each ?? [])
   await using service = await startService(config, inherited ?? {}, { clock: systemClock, log, addresses })
   log.info({ machine: config.machine.id, mode: config.mode, pagePort: service.pagePort }, 'ready')

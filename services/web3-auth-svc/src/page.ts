@@ -7,8 +7,7 @@ import type { Clock } from '@blockhost/kit/clock.ts'
 import { BlockHostError, messageOf } from '@blockhost/kit/errors.ts'
 import type { Log } from '@blockhost/kit/log.ts'
 import { type Asset, assets } from '@blockhost/web/assets.ts'
-import type { Challenges } from './challenges.ts'
-import { maxSignatureBytes } from './judge.ts'
+import { type Challenges, maxSignatureBytes } from './challenges.ts'
 
 /** What the page needs. */
 export type PageDeps = {

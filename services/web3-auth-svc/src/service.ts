@@ -12,7 +12,6 @@ import type { Log } from '@blockhost/kit/log.ts'
 import { type ChainBackend, createRpcBackend } from './chain-backend.ts'
 import { type Challenges, createChallenges } from './challenges.ts'
 import type { AuthConfig, ChainConfig } from './config.ts'
-import { createEtherscanBackend } from './etherscan.ts'
 import { type LocalAddress, pageUrl, publicAddresses, renderInvitation, type SigningPlace } from './invitation.ts'
 import { openLastKnown } from './last-known.ts'
 import { createMethods, invalidRequest } from './methods.ts'
@@ -122,7 +121,7 @@ async function startPage(
   }
 }
 
-function startFrames(
+async function startFrames(
   config: AuthConfig,
   sockets: Sockets,
   challenges: Challenges,
@@ -131,7 +130,7 @@ function startFrames(
 ): Promise<FrameServer> {
   const { clock, log, trustedUser = 0 } = deps
   const { chain: chainConfig, machine, mode } = config
-  const chain = chainConfig === undefined ? undefined : createChain(chainConfig, clock, log)
+  const chain = chainConfig === undefined ? undefined : await createChain(chainConfig, clock, log)
   const judgeDeps = {
     chain,
     lastKnown: openLastKnown(config.stateFolder, config.lastKnownMs, { clock, log }),
@@ -173,8 +172,11 @@ function startFrames(
   })
 }
 
-function createChain({ backend, chainId }: ChainConfig, clock: Clock, log: Log): ChainBackend {
-  if (backend.kind === 'etherscan') return createEtherscanBackend({ ...backend, chainId })
+async function createChain({ backend, chainId }: ChainConfig, clock: Clock, log: Log): Promise<ChainBackend> {
+  if (backend.kind === 'etherscan') {
+    const { createEtherscanBackend } = await import('./etherscan.ts')
+    return createEtherscanBackend({ ...backend, chainId })
+  }
   const { urls, timeoutMs } = backend
   return createRpcBackend(createRpc({ urls, chainId, timeoutMs }, { clock, log }))
 }
