@@ -18,11 +18,20 @@ fail() {
 
 # 1. What the command needs.
 
-debian='iproute2:ip iputils-ping:ping ndppd:ndppd nftables:nft procps:sysctl wireguard-go:wireguard-go wireguard-tools:wg'
+# package:program, or package:/file
+network='iproute2:ip iputils-ping:ping ndppd:ndppd nftables:nft procps:sysctl wireguard-go:wireguard-go wireguard-tools:wg'
+machines='qemu-system-x86:qemu-system-x86_64 qemu-utils:qemu-img libvirt-daemon-system:libvirtd libvirt-clients:virsh
+  genisoimage:genisoimage mmdebstrap:mmdebstrap e2fsprogs:mkfs.ext4 binutils:strip openssh-client:ssh bsdutils:script systemd:systemctl'
+module='gcc:gcc make:make libc6-dev:/usr/include/stdlib.h libpam0g-dev:/usr/include/security/pam_modules.h'
+login=openssh-server:/usr/sbin/sshd
+debian="$network $machines $module"
 case $what in
-  demo) entry=e2e/demo.ts why='it makes network namespaces and WireGuard tunnels' ;;
-  test) entry=tools/test.ts why='some tests make network namespaces and WireGuard tunnels' ;;
-  bench) entry=bench/bench.ts why='it measures network namespaces and WireGuard tunnels' ;;
+  demo)
+    entry=e2e/demo.ts why='it makes network namespaces, WireGuard tunnels and VMs'
+    case " $* " in *' --broker-only '*) debian=$network ;; esac
+    ;;
+  test) entry=tools/test.ts why='some tests make network namespaces and VMs' debian="$debian $login chromium:chromium" ;;
+  bench) entry=bench/bench.ts why='it measures network namespaces and VMs' debian="$debian $login" ;;
   check) entry=tools/test.ts why='' debian='' && set -- --check "$@" ;;
   simulate) entry=e2e/simulate.ts why='' debian='' ;;
   *)
@@ -37,7 +46,10 @@ export PATH
 missing=''
 ldconfig -p | grep -q libatomic.so.1 || missing=libatomic1 # Node 26 is linked with it
 for pair in $debian; do
-  command -v "${pair#*:}" >/dev/null 2>&1 || missing="$missing ${pair%%:*}"
+  case ${pair#*:} in
+    /*) [ -e "${pair#*:}" ] ;;
+    *) command -v "${pair#*:}" >/dev/null 2>&1 ;;
+  esac || missing="$missing ${pair%%:*}"
 done
 missing=${missing# }
 

@@ -7,7 +7,14 @@ import {
   blockhostSubscriptionsBytecode,
 } from '@blockhost/contracts/abi/blockhost-subscriptions.ts'
 import { testTokenAbi, testTokenBytecode } from '@blockhost/contracts/abi/test-token.ts'
-import { deployContract, fundWallets, sendTransaction, type TestWallet } from '@blockhost/testkit/wallet.ts'
+import {
+  deployContract,
+  fundWallets,
+  sendTransaction,
+  submitTransaction,
+  type TestWallet,
+  waitForReceipt,
+} from '@blockhost/testkit/wallet.ts'
 import { decodeResult, encodeData, fromAbi } from 'ox/AbiFunction'
 
 /** The contracts and their users. Every function that sends waits for the block. */
@@ -56,9 +63,14 @@ export async function deployHostContracts(rpc: Rpc, { owner, minter, nft: own }:
   })
   const nft = own ?? (await deployContract(rpc, owner, nftContract))
   const at = { subscriptions, nft, token }
+  const call = (to: keyof typeof at, name: string, args: readonly unknown[]) => ({
+    to: at[to],
+    data: encodeData(fromAbi(abiOf[to] as never, name as never) as never, args as never),
+  })
+  const submit = (from: TestWallet, to: keyof typeof at, name: string, args: readonly unknown[]) =>
+    submitTransaction(rpc, from, call(to, name, args))
   const send = async (from: TestWallet, to: keyof typeof at, name: string, args: readonly unknown[]) => {
-    const data = encodeData(fromAbi(abiOf[to] as never, name as never) as never, args as never)
-    await sendTransaction(rpc, from, { to: at[to], data })
+    await sendTransaction(rpc, from, call(to, name, args))
   }
   const read = async (to: keyof typeof at, name: string, args: readonly unknown[] = []): Promise<unknown> => {
     const item = fromAbi(abiOf[to] as never, name as never) as never
@@ -74,10 +86,12 @@ export async function deployHostContracts(rpc: Rpc, { owner, minter, nft: own }:
     ...at,
     async equip(buyers) {
       await fundWallets(rpc, buyers)
+      const sent: [TestWallet, Hex][] = []
       for (const buyer of buyers) {
-        await send(owner, 'token', 'mint', [buyer.address, 10n ** 12n])
-        await send(buyer, 'token', 'approve', [subscriptions, 10n ** 12n])
+        sent.push([owner, await submit(owner, 'token', 'mint', [buyer.address, 10n ** 12n])])
+        sent.push([buyer, await submit(buyer, 'token', 'approve', [subscriptions, 10n ** 12n])])
       }
+      for (const [wallet, hash] of sent) await waitForReceipt(rpc, wallet, hash)
     },
     async buy(buyer, { plan, days, data }) {
       await send(buyer, 'subscriptions', 'buySubscription', [BigInt(plan), BigInt(days), 1n, data])
