@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import { messageOf } from '@blockhost/kit/errors.ts'
 import { ExecError } from '@blockhost/kit/exec.ts'
 import { activate } from './activate.ts'
+import { authService } from './auth-service.ts'
 import { backlog } from './backlog.ts'
 import { burst } from './burst.ts'
 import { ecies } from './ecies.ts'
@@ -16,6 +17,7 @@ import { forward } from './forward.ts'
 import { gas } from './gas.ts'
 import { ipam } from './ipam.ts'
 import { latency } from './latency.ts'
+import { login } from './login.ts'
 import { ndp } from './ndp.ts'
 import { payment } from './payment.ts'
 import { programs } from './process.ts'
@@ -53,6 +55,8 @@ const groups: readonly BenchGroup[] = [
   rootAgent,
   vm,
   payment,
+  login,
+  authService,
   programs,
   gas,
 ]

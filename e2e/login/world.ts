@@ -34,7 +34,7 @@ export function missingForLogin(): string | false {
 export const machineId = 'blockhost-005.1a2b3c4d'
 
 /** Unix id the service runs as. */
-const serviceUser = 2100
+export const serviceUser = 2100
 const rpcPort = 8545
 
 /** The server and everything around it. */
