@@ -205,6 +205,9 @@ describe('install', { ...needsRoot, ...limit }, () => {
     assert.equal(await pings(host, labAddresses.internet.ipv6), false)
     succeeded(await client(host, 'install', '--default-route'))
     assert.ok(await pings(host, labAddresses.internet.ipv6))
+    // Its own way out is the tunnel now: what comes by it for nobody must not go back.
+    const unused = await output(lab.internet, 'sh', '-c', 'ping -n -c 1 -W 2 2001:db8:1:2::177 || true')
+    assert.match(unused, /From 2001:db8:1:2::101 icmp_seq=1 Destination unreachable/)
   })
 
   it('fails when the broker does not know the key, saying what to look at', async () => {

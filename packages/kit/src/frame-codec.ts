@@ -25,6 +25,29 @@ export function parseFrameBody(body: Uint8Array): unknown {
   return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
 }
 
+/**
+ * Returns whether JSON text holds more than `most` values, keys included, without building them: some bytes of text may stand for
+ * fifty of memory. Linear, and done as soon as there are too many. Of text that is not JSON it may say either.
+ */
+export function hasMoreValues(body: Uint8Array, most: number): boolean {
+  let values = 1
+  for (let at = 0; at < body.length; at++) {
+    const byte = body[at]
+    if (byte === quote) at = endOfString(body, at)
+    else if (byte === comma || byte === colon || byte === bracket || byte === brace) values++
+    if (values > most) return true
+  }
+  return false
+}
+
+const [quote, backslash, comma, colon, bracket, brace] = [0x22, 0x5c, 0x2c, 0x3a, 0x5b, 0x7b]
+
+function endOfString(body: Uint8Array, start: number): number {
+  let at = start + 1
+  while (at < body.length && body[at] !== quote) at += body[at] === backslash ? 2 : 1
+  return at
+}
+
 /** Cuts a stream of bytes into frames. Linear in the bytes, however small the pieces; holds one frame and the last piece. */
 export type FrameDecoder = {
   /** Takes the next bytes. */
@@ -35,8 +58,8 @@ export type FrameDecoder = {
    * @throws {RangeError} when a frame is empty or longer than allowed, as soon as its length is known.
    */
   next(): Buffer | undefined
-  /** Whether bytes of an unfinished frame are held. */
-  pending(): boolean
+  /** Bytes of unfinished frames. */
+  held(): number
 }
 
 /** Makes a {@link FrameDecoder} that takes bodies up to `maxBytes`. */
@@ -64,6 +87,6 @@ export function createFrameDecoder(maxBytes: number): FrameDecoder {
       held -= 4 + length
       return body
     },
-    pending: () => held > 0,
+    held: () => held,
   }
 }

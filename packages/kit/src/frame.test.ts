@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { callFrame, createFrameServer, type FrameServerOptions, inheritedSocket } from './frame.ts'
-import { createFrameDecoder, encodeFrame, parseFrameBody } from './frame-codec.ts'
+import { createFrameDecoder, encodeFrame, hasMoreValues, parseFrameBody } from './frame-codec.ts'
 
 const callOptions = { timeoutMs: 5000, maxBytes: 1024 * 1024 }
 
@@ -120,6 +120,51 @@ test('createFrameServer: a request that is too long, or empty, ends its connecti
     assert.deepEqual(client.answers, [])
   }
   assert.deepEqual(await callFrame(path, 12345678, callOptions), { said: 12345678, connection: 4, number: 1 })
+})
+
+test('createFrameServer: when unfinished requests together are too long, the longest is ended', async t => {
+  const { path, connections } = await startEcho(t, { maxBytes: 4_000_000, maxHeldBytes: 3_000_000, maxConnections: 64 })
+  const begin = (bytes: number) => {
+    const client = openRaw(path)
+    client.socket.write(encodeFrame('x'.repeat(3_900_000)).subarray(0, bytes))
+    return client
+  }
+  const short = Array.from({ length: 20 }, () => begin(1000))
+  const first = begin(1_000_000)
+  await until(() => connections() === 21)
+  const longest = begin(2_500_000)
+  await longest.closed
+  assert.deepEqual(
+    [...short, first].map(client => client.socket.destroyed),
+    Array.from({ length: 21 }, () => false),
+  )
+  assert.ok(await callFrame(path, 'x'.repeat(500_000), callOptions), 'one that is finished at once is served')
+  for (const client of [...short, first]) client.socket.destroy()
+})
+
+test('createFrameServer: a request of too many values is not parsed', async t => {
+  const { path } = await startEcho(t, { maxBytes: 1_000_000, maxValues: 5, answerInvalid: () => 'invalid' })
+  assert.deepEqual(await callFrame(path, { a: [1, 2] }, callOptions), { said: { a: [1, 2] }, connection: 1, number: 1 })
+  assert.equal(await callFrame(path, { a: [1, 2, 3] }, callOptions), 'invalid')
+  const text = '[{,:"'.repeat(50_000)
+  assert.deepEqual(await callFrame(path, text, callOptions), { said: text, connection: 3, number: 1 })
+})
+
+test('hasMoreValues: never fewer than there are, as many where nothing is empty; whatever the text, it ends', () => {
+  const count = (value: unknown): number =>
+    typeof value === 'object' && value !== null
+      ? Object.entries(value).reduce(
+          (sum, [, inner]) => sum + count(inner),
+          1 + (Array.isArray(value) ? 0 : Object.keys(value).length),
+        )
+      : 1
+  for (const value of [0, '', 'a,b', 'a\\"[,', [1], [[1, 2], { 'k"': '{' }], { a: 1, b: [true, null] }]) {
+    const body = Buffer.from(JSON.stringify(value))
+    assert.equal(hasMoreValues(body, count(value) - 1), true, body.toString())
+    assert.equal(hasMoreValues(body, count(value)), false, body.toString())
+  }
+  for (const text of ['"', '"\\', '[[[[[[', '"a" "b', '\\"', ']'])
+    assert.equal(hasMoreValues(Buffer.from(text), 10), false)
 })
 
 test('createFrameServer: a client that stalls in a request is ended, and nobody waits for it', async t => {

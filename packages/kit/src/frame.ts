@@ -1,7 +1,7 @@
 import { chownSync, lstatSync, rmSync } from 'node:fs'
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
 import { BlockHostError, messageOf } from './errors.ts'
-import { createFrameDecoder, encodeFrame, type FrameDecoder, parseFrameBody } from './frame-codec.ts'
+import { createFrameDecoder, encodeFrame, type FrameDecoder, hasMoreValues, parseFrameBody } from './frame-codec.ts'
 import { groupId } from './group.ts'
 
 /*
@@ -21,6 +21,10 @@ export type FrameServerOptions = {
   fd?: number
   /** A request announced longer than this ends its connection without an answer. */
   maxBytes: number
+  /** When unfinished requests together are longer, the connection with the longest is ended. Default: no limit but the others. */
+  maxHeldBytes?: number
+  /** A request of more JSON values, keys included, is not parsed; it counts as not JSON. Default: any number. */
+  maxValues?: number
   /** From a request's first byte (for the first one: from the connection) to its last; and the same for taking the answer. */
   receiveTimeoutMs: number
   /** Between an answer and the first byte of the next request. Default: the receive timeout. */
@@ -149,6 +153,9 @@ type Connection = {
   timer: NodeJS.Timeout | undefined
 }
 
+/** Bytes up to which an unfinished request is not worth adding all of them up. */
+const smallRequest = 256 * 1024
+
 /** The open connections of a server; owns their sockets and timers. */
 class Connections {
   readonly #options: FrameServerOptions
@@ -206,10 +213,18 @@ class Connections {
   }
 
   #take(connection: Connection, chunk: Buffer): void {
-    const startsRequest = connection.phase === 'reading' && !connection.decoder.pending()
+    const startsRequest = connection.phase === 'reading' && connection.decoder.held() === 0
     if (startsRequest && connection.requests > 0) this.#setDeadline(connection, this.#options.receiveTimeoutMs)
     connection.decoder.push(chunk)
     if (connection.phase === 'reading') this.#serveNext(connection)
+    if (connection.decoder.held() > smallRequest) this.#limitHeld()
+  }
+
+  #limitHeld(): void {
+    const reading = [...this.#open].filter(({ phase }) => phase === 'reading')
+    const held = reading.reduce((sum, { decoder }) => sum + decoder.held(), 0)
+    if (held <= (this.#options.maxHeldBytes ?? Number.POSITIVE_INFINITY)) return
+    this.#drop(reading.reduce((one, other) => (other.decoder.held() > one.decoder.held() ? other : one)))
   }
 
   #serveNext(connection: Connection): void {
@@ -249,6 +264,8 @@ class Connections {
   async #answer(connection: Connection, body: Buffer): Promise<unknown> {
     let request: unknown
     try {
+      const most = this.#options.maxValues
+      if (most !== undefined && hasMoreValues(body, most)) throw new RangeError(`it has more than ${most} values`)
       request = parseFrameBody(body)
     } catch (error) {
       if (this.#options.answerInvalid === undefined) throw error
@@ -263,7 +280,7 @@ class Connections {
     this.#open.delete(connection)
     this.#open.add(connection)
     connection.phase = 'reading'
-    this.#setDeadline(connection, connection.decoder.pending() ? receiveTimeoutMs : idleTimeoutMs)
+    this.#setDeadline(connection, connection.decoder.held() > 0 ? receiveTimeoutMs : idleTimeoutMs)
     connection.socket.resume()
     this.#serveNext(connection)
   }

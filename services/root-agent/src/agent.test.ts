@@ -125,3 +125,21 @@ test('the fifteen documented actions are there', () => {
     'qm-start qm-stop qm-shutdown qm-destroy qm-create qm-importdisk qm-set qm-template ip6-route-add ip6-route-del iptables-open iptables-close virt-customize generate-wallet addressbook-save'
   for (const name of documented.split(' ')) assert.ok(actions.has(name), name)
 })
+
+test('long and short: what waits for guests and images is long, everything of the network is short', () => {
+  const longOnes = [...actions].filter(([, action]) => action.timeoutMs > 60_000).map(([name]) => name)
+  assert.deepEqual(longOnes.sort(), [
+    'qm-create',
+    'qm-destroy',
+    'qm-importdisk',
+    'qm-set',
+    'qm-shutdown',
+    'qm-start',
+    'qm-stop',
+    'qm-template',
+    'virt-customize',
+    'vm-destroy',
+    'vm-guest-exec',
+    'vm-shutdown',
+  ])
+})

@@ -32,7 +32,7 @@ export type AgentDeps = { host: Host; exec: Exec; limits?: LaneLimits }
 export function createAgent(actions: ReadonlyMap<string, Action>, deps: AgentDeps): Agent {
   const { host } = deps
   const exec = withMissingPrograms(deps.exec)
-  const lanes = createLanes(deps.limits ?? { running: 16, waiting: 32, total: 256 })
+  const lanes = createLanes(deps.limits ?? defaultLimits(host.config.socket.max_connections))
 
   const carryOut = async (name: string, action: Action, params: unknown): Promise<Answer> => {
     const start = host.clock.monotonic()
@@ -50,7 +50,8 @@ export function createAgent(actions: ReadonlyMap<string, Action>, deps: AgentDep
         const action = actions.get(name)
         if (action === undefined) throw refused(`Unknown action: ${name}`)
         const params = parseParams(action, call.params)
-        return await lanes.run(action.lane(params), () => carryOut(name, action, params))
+        const options = { lane: action.lane(params), isLong: action.timeoutMs > longMs }
+        return await lanes.run(options, () => carryOut(name, action, params))
       } catch (error) {
         host.log.warn({ action: name, error: messageOf(error) }, 'refused or failed')
         return toAnswer(error)
@@ -58,6 +59,14 @@ export function createAgent(actions: ReadonlyMap<string, Action>, deps: AgentDep
     },
     busy: () => lanes.count(),
   }
+}
+
+/** An action that may take longer is a long one: those that wait for a guest, copy disks or customize images. */
+const longMs = 60_000
+
+/** Calls hold their connection until they are answered: long ones leave half of them to the others. */
+function defaultLimits(maxConnections: number): LaneLimits {
+  return { running: 16, waiting: 32, total: 256, long: { running: 16, total: Math.max(1, maxConnections >> 1) } }
 }
 
 /** Longest answer, bytes of JSON; older clients read no more than 1 MiB. */

@@ -12,6 +12,10 @@ import { describeHost, prepareFolders } from './host.ts'
 
 /** Longest request, bytes: what the documented protocol allows. */
 const maxRequestBytes = 10 * 1024 * 1024
+/** Of all clients that have not finished their request, bytes; so many at their largest must not be more than the unit may use. */
+const maxHeldBytes = 64 * 1024 * 1024
+/** The largest request that means something, an address book of 1,000 entries, has a third of it. */
+const maxRequestValues = 20_000
 
 /** What {@link runDaemon} needs from its process. */
 export type DaemonOptions = {
@@ -44,13 +48,15 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     group: gid,
     ...(fd === undefined ? {} : { fd }),
     maxBytes: maxRequestBytes,
+    maxHeldBytes,
+    maxValues: maxRequestValues,
     receiveTimeoutMs: config.socket.receive_timeout_ms,
     maxConnections: config.socket.max_connections,
     once: true,
     handle: request => agent.handle(request),
     answerInvalid: () => ({
       ok: false,
-      error: 'invalid request: it is not JSON',
+      error: `invalid request: it is not JSON, or has more than ${maxRequestValues} values`,
       code: 'BH_ACTION_REFUSED',
       retryable: false,
     }),

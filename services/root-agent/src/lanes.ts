@@ -2,18 +2,28 @@ import { BlockHostError } from '@blockhost/kit/errors.ts'
 
 /** Limits of {@link createLanes}. */
 export type LaneLimits = {
-  /** Calls that run at once. */
+  /** Calls that run at once, long ones aside. */
   readonly running: number
   /** Calls that wait in one lane. */
   readonly waiting: number
-  /** Calls that run or wait. */
+  /** Calls that run or wait, long ones among them. */
   readonly total: number
+  /** Long calls: how many run at once, and how many run or wait. They take no short one's place. */
+  readonly long: { readonly running: number; readonly total: number }
 }
 
-/** Runs calls of one lane in order, those of different lanes beside each other. */
+/** How a call is run. */
+export type LaneOptions = {
+  /** Calls of one lane run in order; `undefined`: beside everything. */
+  readonly lane: string | undefined
+  /** Whether it may take minutes. */
+  readonly isLong: boolean
+}
+
+/** Runs calls of one lane in order, those of different lanes beside each other, short ones beside long ones. */
 export type Lanes = {
   /** @throws {BlockHostError} `BH_AGENT_BUSY` (retryable) when too much waits already. */
-  run<T>(lane: string | undefined, work: () => Promise<T>): Promise<T>
+  run<T>(options: LaneOptions, work: () => Promise<T>): Promise<T>
   /** Calls that run or wait. */
   count(): number
 }
@@ -21,15 +31,15 @@ export type Lanes = {
 /** Makes {@link Lanes}. */
 export function createLanes(limits: LaneLimits): Lanes {
   const tails = new Map<string, { last: Promise<unknown>; length: number }>()
-  const slots = createSlots(limits.running)
-  let total = 0
+  const slots = { short: createSlots(limits.running), long: createSlots(limits.long.running) }
+  const counts = { all: 0, long: 0 }
 
   const inLane = async <T>(lane: string, work: () => Promise<T>): Promise<T> => {
     const tail = tails.get(lane) ?? { last: Promise.resolve(), length: 0 }
     if (tail.length > limits.waiting) throw tooMuch(lane)
     tails.set(lane, tail)
     tail.length++
-    const result = tail.last.then(() => slots.run(work))
+    const result = tail.last.then(work)
     tail.last = result.catch(() => undefined)
     try {
       return await result
@@ -39,16 +49,20 @@ export function createLanes(limits: LaneLimits): Lanes {
     }
   }
   return {
-    async run(lane, work) {
-      if (total >= limits.total) throw tooMuch('all')
-      total++
+    async run({ lane, isLong }, work) {
+      if (counts.all >= limits.total) throw tooMuch('all')
+      if (isLong && counts.long >= limits.long.total) throw tooMuch('long ones')
+      counts.all++
+      counts.long += Number(isLong)
+      const inSlot = () => slots[isLong ? 'long' : 'short'].run(work)
       try {
-        return await (lane === undefined ? slots.run(work) : inLane(lane, work))
+        return await (lane === undefined ? inSlot() : inLane(lane, inSlot))
       } finally {
-        total--
+        counts.all--
+        counts.long -= Number(isLong)
       }
     },
-    count: () => total,
+    count: () => counts.all,
   }
 }
 
