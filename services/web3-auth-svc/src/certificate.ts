@@ -4,10 +4,10 @@
  */
 import { createHash, createPrivateKey, generateKeyPairSync, randomBytes, sign, X509Certificate } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { readTextFile } from '@blockhost/kit/files.ts'
 import { parseAddress } from '@blockhost/net/prefix.ts'
+import { ipVersion } from './ip-version.ts'
 import { writeStateFile } from './state-file.ts'
 
 /** A certificate with its key, PEM, as node:tls takes them. */
@@ -74,13 +74,16 @@ function readKept(paths: { cert: string; key: string }): Certificate | undefined
 }
 
 function isGood(certificate: X509Certificate, names: readonly string[], nowMs: number): boolean {
-  const isFor = (name: string) => (isIP(name) ? certificate.checkIP(name) : certificate.checkHost(name)) !== undefined
+  const isFor = (name: string) =>
+    (ipVersion(name) !== 0 ? certificate.checkIP(name) : certificate.checkHost(name)) !== undefined
   const begins = Date.parse(certificate.validFrom)
   return begins <= nowMs && Date.parse(certificate.validTo) > nowMs + renewDays * dayMs && names.every(isFor)
 }
 
 function extensions(names: readonly string[]): Buffer[] {
-  const alternative = names.map(name => (isIP(name) ? der(0x87, ipBytes(name)) : der(0x82, Buffer.from(name, 'ascii'))))
+  const alternative = names.map(name =>
+    ipVersion(name) !== 0 ? der(0x87, ipBytes(name)) : der(0x82, Buffer.from(name, 'ascii')),
+  )
   return [
     extension(oid.subjectAltName, sequence(...alternative)),
     extension(oid.basicConstraints, sequence(), true), // it may sign nothing else
@@ -93,7 +96,7 @@ function extension(id: Buffer, value: Buffer, critical = false): Buffer {
 }
 
 function ipBytes(address: string): Buffer {
-  if (isIP(address) === 4) return Buffer.from(address.split('.').map(Number))
+  if (ipVersion(address) === 4) return Buffer.from(address.split('.').map(Number))
   return Buffer.from(parseAddress(address)!.toString(16).padStart(32, '0'), 'hex')
 }
 

@@ -1,6 +1,6 @@
 /** What SSH shows to whoever wants to sign in. Pure. */
-import { isIPv6 } from 'node:net'
 import type { Challenge } from './challenges.ts'
+import { ipVersion } from './ip-version.ts'
 
 /** Where people sign. */
 export type SigningPlace =
@@ -63,8 +63,8 @@ export type LocalAddress = { readonly address: string; readonly internal: boolea
 export function publicAddresses(addresses: readonly LocalAddress[]): readonly string[] {
   const usable = addresses.filter(({ address, internal }) => !internal && !/^(fe80|169\.254\.)/i.test(address))
   const ordered = [
-    ...usable.filter(({ address }) => isIPv6(address)),
-    ...usable.filter(({ address }) => !isIPv6(address)),
+    ...usable.filter(({ address }) => ipVersion(address) === 6),
+    ...usable.filter(({ address }) => ipVersion(address) !== 6),
   ]
   return [...new Set(ordered.map(({ address }) => address))]
 }
@@ -73,5 +73,5 @@ export function publicAddresses(addresses: readonly LocalAddress[]): readonly st
 export function pageUrl(configured: string | undefined, addresses: readonly string[], port: number): string {
   if (configured !== undefined) return configured
   const host = addresses[0] ?? 'localhost'
-  return `https://${isIPv6(host) ? `[${host}]` : host}:${port}`
+  return `https://${ipVersion(host) === 6 ? `[${host}]` : host}:${port}`
 }

@@ -1,7 +1,6 @@
 /** The service: from a configuration and listening sockets to answers. */
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, readFileSync } from 'node:fs'
-import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { createRpc } from '@blockhost/chain/rpc.ts'
 import type { Clock } from '@blockhost/kit/clock.ts'
@@ -13,6 +12,7 @@ import { type ChainBackend, createRpcBackend } from './chain-backend.ts'
 import { type Challenges, createChallenges } from './challenges.ts'
 import type { AuthConfig, ChainConfig } from './config.ts'
 import { type LocalAddress, pageUrl, publicAddresses, renderInvitation, type SigningPlace } from './invitation.ts'
+import { ipVersion } from './ip-version.ts'
 import { openLastKnown } from './last-known.ts'
 import { createMethods, invalidRequest } from './methods.ts'
 import type { PageServer } from './page.ts'
@@ -113,7 +113,7 @@ async function startPage(
       certificate,
       listener,
     )
-    const shown = pageUrl(url, known.length > 0 || isIP(host ?? '') ? known : ['localhost'], server.port)
+    const shown = pageUrl(url, known.length > 0 || ipVersion(host ?? '') !== 0 ? known : ['localhost'], server.port)
     return { server, place: { kind: 'page', url: shown, fingerprint: certificate.fingerprint } }
   } catch (error) {
     log.error({ problem: messageOf(error) }, 'the signing page is not served; signatures have to be pasted')
