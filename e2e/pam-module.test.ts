@@ -85,28 +85,33 @@ describe('pam_web3.so through libpam', needsCompiler, () => {
       },
     )
 
-  it('no service, a full or silent end, and every malformed reply are PAM_AUTHINFO_UNAVAIL', limit, async () => {
-    assert.equal((await attempt('/nonexistent/socket', [])).result, 'PAM_AUTHINFO_UNAVAIL')
-    for (const reply of [
-      Buffer.of(),
-      Buffer.from([0, 0, 0, 0]),
-      Buffer.from([255, 255, 255, 255]),
-      frame('{"success":true'),
-      frame('{"success":"true"}'),
-      frame('{"success":true}'),
-      frame('\u0000'),
-      frame(JSON.stringify({ ...challenge, session: '' })),
-      frame(JSON.stringify({ ...challenge, prompt_text: 'x'.repeat(5000) })),
-      frame('[['.repeat(4000)),
-    ]) {
-      await using service = await rawService(reply)
-      assert.equal(
-        (await attempt(service.path, ['x'])).result,
-        'PAM_AUTHINFO_UNAVAIL',
-        reply.toString('latin1').slice(0, 40),
-      )
-    }
-  })
+  it(
+    'no service, a full or silent end, and every malformed reply are PAM_AUTHINFO_UNAVAIL, and the person hears of it',
+    limit,
+    async () => {
+      const sentence = /^error: This server can't sign anybody in at the moment\. Try again in a minute\.$/m
+      const missing = await attempt('/nonexistent/socket', [])
+      assert.equal(missing.result, 'PAM_AUTHINFO_UNAVAIL')
+      assert.match(missing.output, sentence)
+      for (const reply of [
+        Buffer.of(),
+        Buffer.from([0, 0, 0, 0]),
+        Buffer.from([255, 255, 255, 255]),
+        frame('{"success":true'),
+        frame('{"success":"true"}'),
+        frame('{"success":true}'),
+        frame('\u0000'),
+        frame(JSON.stringify({ ...challenge, session: '' })),
+        frame(JSON.stringify({ ...challenge, prompt_text: 'x'.repeat(5000) })),
+        frame('[['.repeat(4000)),
+      ]) {
+        await using service = await rawService(reply)
+        const { result, output } = await attempt(service.path, ['x'])
+        assert.equal(result, 'PAM_AUTHINFO_UNAVAIL', reply.toString('latin1').slice(0, 40))
+        assert.match(output, sentence)
+      }
+    },
+  )
 
   it('a terminal that goes away is PAM_CONV_ERR, and the service hears of no answer', limit, async () => {
     await using service = await fakeService(() => challenge)

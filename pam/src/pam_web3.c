@@ -39,6 +39,7 @@ static int get_challenge(pam_handle_t *pamh, const char *path, struct web3_reply
 static int ask_user(pam_handle_t *pamh, const struct web3_reply *challenge, char **answer);
 static int verify(pam_handle_t *pamh, const char *path, const char *session, char *answer);
 static int ask_service(pam_handle_t *pamh, const char *path, const char *request, int length, int timeout_ms, struct web3_reply *reply);
+static int give_up(pam_handle_t *pamh);
 static int refuse(pam_handle_t *pamh, const struct web3_reply *reply);
 
 EXPORT int pam_sm_authenticate(pam_handle_t *pamh, int flags, int argc, const char **argv)
@@ -134,7 +135,7 @@ static int get_challenge(pam_handle_t *pamh, const char *path, struct web3_reply
         return refuse(pamh, reply);
     if (reply->session[0] == '\0' || reply->prompt_text[0] == '\0') {
         pam_syslog(pamh, LOG_ERR, "web3-auth-svc sent no code");
-        return PAM_AUTHINFO_UNAVAIL;
+        return give_up(pamh);
     }
     return PAM_SUCCESS;
 }
@@ -159,6 +160,7 @@ static int verify(pam_handle_t *pamh, const char *path, const char *session, cha
 
     if (strlen(answer) > MAX_ANSWER) {
         pam_syslog(pamh, LOG_NOTICE, "the answer is too long for a signature");
+        (void)pam_error(pamh, "That is too long for a signature. Connect again.");
         return PAM_AUTH_ERR;
     }
     copy_printable(printable, sizeof printable, answer);
@@ -176,15 +178,20 @@ static int ask_service(pam_handle_t *pamh, const char *path, const char *request
     char body[WEB3_REPLY_MAX];
     int got = web3_exchange(path, request, (size_t)length, body, sizeof body, timeout_ms);
 
-    if (got < 0) {
+    if (got >= 0 && web3_parse_reply(body, (size_t)got, reply) == 0)
+        return PAM_SUCCESS;
+    if (got < 0)
         pam_syslog(pamh, LOG_ERR, "web3-auth-svc at %s does not answer: %m", path);
-        return PAM_AUTHINFO_UNAVAIL;
-    }
-    if (web3_parse_reply(body, (size_t)got, reply) != 0) {
+    else
         pam_syslog(pamh, LOG_ERR, "web3-auth-svc at %s sent a malformed reply of %d bytes", path, got);
-        return PAM_AUTHINFO_UNAVAIL;
-    }
-    return PAM_SUCCESS;
+    return give_up(pamh);
+}
+
+/* The details are for the log; the person hears that the signature was not at fault. */
+static int give_up(pam_handle_t *pamh)
+{
+    (void)pam_error(pamh, "This server can't sign anybody in at the moment. Try again in a minute.");
+    return PAM_AUTHINFO_UNAVAIL;
 }
 
 static int refuse(pam_handle_t *pamh, const struct web3_reply *reply)
