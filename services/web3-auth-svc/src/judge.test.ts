@@ -40,7 +40,8 @@ describe('the token’s holder', () => {
       const verdict = await world.signIn(user, ownerKey)
       return verdict.ok ? 'in' : [verdict.why, verdict.error]
     }
-    const words = 'That is not a signature of a wallet that may sign in as this user.'
+    const words =
+      'That is not a signature of a wallet that may sign in as this user. Connect again, and choose the right account in your wallet.'
     assert.deepEqual(await why('plain'), ['denied', words])
     assert.deepEqual(await why('nobody'), ['user-unknown', words])
     const garbage = await world.judge('admin', 'garbage')

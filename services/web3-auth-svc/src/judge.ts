@@ -95,7 +95,8 @@ export async function judge(
  * The same for a stranger, another user's name, a name that nobody has, and for garbage: sshd replaces the answers of users that
  * are none by garbage, so any difference would tell who exists.
  */
-const strangersError = 'That is not a signature of a wallet that may sign in as this user.'
+const strangersError =
+  'That is not a signature of a wallet that may sign in as this user. Connect again, and choose the right account in your wallet.'
 
 type Signed = { readonly hash: Uint8Array; readonly signer: Address | undefined; readonly bytes: Uint8Array }
 
