@@ -107,7 +107,8 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
 const namespaces = ['--net', '--mount', '--pid', '--uts', '--fork', '--kill-child=KILL', '--mount-proc', '--']
 
 // The first process of the machine; $0 is its name, then setting and value in turn. A fresh /proc is writable also where the
-// outer one is not (containers). `cat` ends when the pipe closes; as it ignores SIGCHLD, the kernel buries orphans for it.
+// outer one is not (containers). A machine resolves its own name, as Debian's do: libvirt waits for that. `cat` ends when the pipe
+// closes; as it ignores SIGCHLD, the kernel buries orphans for it.
 const anchorScript = `
 hostname "$0"
 mount -t sysfs sysfs /sys
@@ -117,6 +118,7 @@ for folder in /etc /var/cache /var/lib /var/log; do
   mkdir -p "$own/changed" "$own/work"
   mount -t overlay -o "lowerdir=$folder,upperdir=$own/changed,workdir=$own/work" overlay "$folder"
 done
+echo "127.0.1.1 $0" >>/etc/hosts
 while [ $# -gt 0 ]; do
   echo "$2" >"/proc/sys/$1"
   shift 2
