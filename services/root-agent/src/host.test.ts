@@ -1,11 +1,24 @@
 import assert from 'node:assert/strict'
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  globSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { systemClock } from '@blockhost/kit/clock.ts'
 import { silentLog } from '@blockhost/kit/log.ts'
 import { parseRootAgentConfig } from './config.ts'
+import { createFakeHost, fakeTemplate } from './fake-host.ts'
 import { describeHost, prepareFolders } from './host.ts'
 
 function open(t: TestContext, toml = '') {
@@ -55,4 +68,45 @@ test('prepareFolders: makes what only root may change; a link in the place of a 
   mkdirSync(join(config.paths.state, 'elsewhere'))
   symlinkSync(join(config.paths.state, 'elsewhere'), config.paths.vms)
   assert.throws(() => prepareFolders(config, process.getgid?.() ?? 0), { code: 'BH_PATH_UNTRUSTED' })
+})
+
+test('a folder that others came to own or may write is not written in, whatever is asked', async t => {
+  const { agent, config, takeCommands } = createFakeHost(t)
+  const vm = { name: 'web', mac: '52:54:0a:00:00:0a', ipv4: '10.0.0.10' }
+  const network = {
+    mac: vm.mac,
+    ipv4: { address: vm.ipv4, prefix_length: 22, gateway: '10.0.0.1' },
+    nameservers: ['9.9.9.9'],
+  }
+  const actions: [string, object][] = [
+    ['vm-disk-create', { name: 'web', template: fakeTemplate, disk_gib: 20 }],
+    ['vm-seed-write', { name: 'web', user_data: '#cloud-config\n', network }],
+    ['vm-define', { name: 'web', vcpus: 1, memory_mib: 512, mac: vm.mac, template: fakeTemplate }],
+    ['vm-network-add', vm],
+    ['vm-network-del', { name: 'web' }],
+    ['vm-console', { name: 'web' }],
+    ['vm-destroy', { name: 'web' }],
+    ['generate-wallet', { name: 'hot' }],
+    ['addressbook-save', {}],
+  ]
+  chmodSync(config.paths.vms, 0o777)
+  chmodSync(config.paths.config, 0o777)
+  for (const [action, params] of actions) {
+    const answer = await agent.handle({ action, params })
+    assert.equal(answer.ok ? 'done' : answer.code, 'BH_PATH_UNTRUSTED', action)
+  }
+  const changing = takeCommands().filter(line => !/^(?:qemu-img info|virsh .* (?:destroy|undefine)) ?/.test(line))
+  assert.deepEqual(changing, [])
+  assert.deepEqual([...readdirSync(config.paths.vms), ...readdirSync(config.paths.config)].sort(), [
+    'broker-allocation.json',
+    'db.yaml',
+  ])
+})
+
+test('no unit gives the state folder away: systemd hands a StateDirectory over with all that is in it', () => {
+  const root = fileURLToPath(new URL('../../..', import.meta.url))
+  const units = globSync('{services,cli,image}/**/*.{service,socket,conf}', { cwd: root, exclude: ['**/node_modules'] })
+  assert.ok(units.some(unit => unit.endsWith('blockhost-engine.service')))
+  for (const unit of units)
+    assert.doesNotMatch(readFileSync(join(root, unit), 'utf8'), /^StateDirectory=(?:.*\s)?blockhost(?:\s|\/|$)/m, unit)
 })

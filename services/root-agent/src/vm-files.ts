@@ -16,8 +16,15 @@ export type VmFiles = {
   readonly network: string
 }
 
-/** Returns the files of a VM. @param name - Has passed the schema, so it names nothing else. */
+/**
+ * Returns the files of a VM. Each time, the folder is checked to be root's alone still: what root writes in a folder that somebody else
+ * has come to own lands wherever that one wants.
+ *
+ * @param name - Has passed the schema, so it names nothing else.
+ * @throws {BlockHostError} `BH_PATH_UNTRUSTED`.
+ */
 export function vmFiles({ config }: Host, name: string): VmFiles {
+  checkTrusted(config.paths.vms, 'folder')
   const at = (ending: string) => join(config.paths.vms, `${name}.${ending}`)
   return {
     disk: at('qcow2'),

@@ -94,8 +94,9 @@ function addressOfFile(keyfile: string): `0x${string}` {
   return addressOf(readKeyFile(keyfile))
 }
 
-/** A broken book is an error, never an empty one. */
+/** A broken book is an error, never an empty one; and nothing is read or made in a folder that is not root's alone. */
 function readBook({ config }: Host): Addressbook {
+  checkTrusted(config.paths.config, 'folder')
   const path = join(config.paths.config, addressbookFile.name)
   if (!existsSync(path)) return {}
   checkTrusted(path, 'file')
