@@ -1,18 +1,24 @@
 import { readFileSync } from 'node:fs'
 import { describeError, exitCodes, toExitCode } from '@blockhost/kit/errors.ts'
-import { helpText, parseArgv } from './argv.ts'
+import { parseArgv } from './argv.ts'
 
 async function main(argv: readonly string[]): Promise<number> {
   const command = parseArgv(argv)
-  if (command.kind === 'help') return print(helpText)
+  if (command.kind === 'help') return print(command.text)
   if (command.kind === 'version') return print(version())
   if (command.kind === 'usage') {
     process.stderr.write(`pam_web3_tool: ${command.problem}\nTry \`pam_web3_tool help\`.\n`)
     return exitCodes.usage
   }
   try {
-    const { runTool } = await import('./tool.ts')
-    return print(runTool(command))
+    const { readSource, runTool } = await import('./tool.ts')
+    return print(
+      runTool(command, source => {
+        if (source === '-' && process.stdin.isTTY)
+          process.stderr.write('pam_web3_tool: reads from the terminal; end with Ctrl+D\n')
+        return readSource(source)
+      }),
+    )
   } catch (error) {
     process.stderr.write(`pam_web3_tool: ${describeError(error)}\n`)
     return toExitCode(error)

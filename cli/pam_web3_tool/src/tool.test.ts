@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
@@ -56,7 +56,10 @@ describe('subcommands', () => {
       [['ecies', 'secp256k1', 'auto'], ecies],
     ] as const)
       for (const name of names) assert.equal(run('decrypt', '-s', name, '-f', key, '-c', `0x${blob}`), text, name)
-    assert.throws(() => run('decrypt', '-f', key, '-c', ecies), code('BH_ECIES_MESSAGE_INVALID'))
+    const hint = (words: RegExp) => (error: unknown) =>
+      code('BH_ECIES_MESSAGE_INVALID')(error) && words.test((error as BlockHostError).hint ?? '')
+    assert.throws(() => run('decrypt', '-f', key, '-c', ecies), hint(/Try `-s auto`/))
+    assert.throws(() => run('decrypt', '-s', 'auto', '-f', key, '-c', '00'), hint(/neither scheme/))
   })
 
   it('decrypt x25519: reads what MetaMask writes, in its three forms', () => {
@@ -83,10 +86,16 @@ describe('subcommands', () => {
     assert.equal(statSync(path).mode & 0o777, 0o600)
     assert.equal(run('derive-pubkey', '-f', path), shown)
     const first = readFileSync(path, 'utf8')
-    assert.throws(() => run('generate-keypair', '-o', path), code('BH_FILE_EXISTS'))
+    assert.throws(
+      () => run('generate-keypair', '-o', path),
+      (error: unknown) => code('BH_FILE_EXISTS')(error) && /--force/.test((error as BlockHostError).hint ?? ''),
+    )
     assert.equal(run('generate-keypair', '-o', path, '--force'), '')
     assert.notEqual(readFileSync(path, 'utf8'), first)
     assert.match(run('generate-keypair'), /^[0-9a-f]{64}$/)
+    const nowhere = join(folder, 'misstyped', 'new.key')
+    assert.throws(() => run('generate-keypair', '-o', nowhere), /there is no folder/)
+    assert.equal(existsSync(join(folder, 'misstyped')), false)
   })
 
   it('derive-pubkey: 65 bytes', () => assert.equal(run('derive-pubkey', '-f', key), publicKey))
@@ -98,6 +107,7 @@ describe('subcommands', () => {
       ['derive-pubkey', '-f', join(folder, 'missing')],
       ['decrypt-symmetric', '--signature-file', bad, '-c', accessData],
       ['decrypt', '-f', key, '-c', 'zz'],
+      ['decrypt', '-f', key, '-c', ''],
     ])
       assert.throws(
         () => run(...args),
@@ -121,8 +131,36 @@ describe('parseArgv', () => {
     }
   })
 
+  it('helps with all, with one subcommand, and with none that is not there', () => {
+    const text = (...args: string[]) => {
+      const command = parseArgv(args)
+      return command.kind === 'help' ? command.text : command.kind
+    }
+    for (const all of ['help', '--help', '-h'])
+      assert.match(text(all), /generate-keypair.*decrypt-symmetric.*Exit codes/s)
+    for (const one of [
+      ['help', 'decrypt'],
+      ['decrypt', '--help'],
+      ['decrypt', '-f', 'k', '-h'],
+    ]) {
+      assert.match(text(...one), /decrypt .*SCHEME/)
+      assert.doesNotMatch(text(...one), /generate-keypair/)
+    }
+    assert.equal(text('help', 'toString'), 'usage')
+    for (const line of text('help').split('\n')) assert.ok(line.length <= 96, line)
+  })
+
+  it('names what there is instead', () => {
+    const problem = (...args: string[]) => (parseArgv(args) as { problem: string }).problem
+    assert.match(problem(), /a subcommand is needed: generate-keypair, derive-pubkey, /)
+    assert.match(problem('derive-key'), /there is no subcommand derive-key; there are generate-keypair, derive-pubkey/)
+    assert.match(problem('decrypt', '-s', 'rot13', '-f', 'k', '-c', 'a'), /there are noble, .*auto/)
+    assert.match(problem('derive-pubkey'), /-f FILE \(--private-key-file\) is needed/)
+  })
+
   it('says what is missing, unknown or asked for twice', () => {
     for (const args of [
+      [],
       ['nonsense'],
       ['decrypt', '-f', 'k'],
       ['decrypt', '-f', 'k', '-c', 'a', '--ciphertext-file', 'b'],
@@ -142,6 +180,8 @@ describe('the program', () => {
     assert.equal(execFileSync(process.execPath, args, { input, encoding: 'utf8' }), `${details}\n`)
     const status = (...words: string[]) => spawnSync(process.execPath, [main, ...words]).status
     assert.equal(status('help'), 0)
+    assert.equal(status(), 2)
+    assert.equal(status('decrypt', '--help'), 0)
     assert.equal(status('decrypt', '-k', '11'), 2)
     assert.equal(status('decrypt', '-f', key, '-c', ecies), 1)
     assert.equal(status('derive-pubkey', '-f', join(folder, 'missing')), 78)

@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { decryptAccessData, encryptAccessData } from '@blockhost/crypto/access-data.ts'
 import { decrypt } from '@blockhost/crypto/ecies.ts'
 import { decryptNoble } from '@blockhost/crypto/ecies-noble.ts'
@@ -39,24 +40,57 @@ export function runTool(command: Work, read: ReadSource = readSource): string | 
 }
 
 function generate({ output, showPubkey, force }: Extract<Work, { kind: 'generate-keypair' }>): string {
-  const key = output === undefined ? generatePrivateKey() : generateKeyFile(output, { force })
+  const key = output === undefined ? generatePrivateKey() : generateFile(output, force)
   const lines = [...(output === undefined ? [key.toHex()] : []), ...(showPubkey ? [publicKeyOf(key).toHex()] : [])]
   return lines.join('\n')
+}
+
+function generateFile(path: string, force: boolean): Uint8Array {
+  // A mistyped path would become a new folder with a key in it that nobody finds.
+  if (!existsSync(dirname(path))) throw unusable(path, `there is no folder ${dirname(path)}`)
+  try {
+    return generateKeyFile(path, { force })
+  } catch (error) {
+    if (!(error instanceof BlockHostError) || error.code !== 'BH_FILE_EXISTS') throw error
+    throw new BlockHostError({
+      code: error.code,
+      message: `${path} exists already`,
+      hint: 'Choose another path, or replace it with --force: what was encrypted to the old key is lost then.',
+    })
+  }
 }
 
 function decryptWith(scheme: Scheme, key: Uint8Array, ciphertext: string): Uint8Array {
   if (scheme === 'nacl') return ethDecrypt(key, ciphertext)
   const blob = toBytes(ciphertext, 'ciphertext')
-  if (scheme === 'ecies') return decrypt(key, blob)
+  const ways = { noble: [decryptNoble], ecies: [decrypt], auto: [decryptNoble, decrypt] }[scheme]
+  // Nothing in a message says which scheme it is of; the tag does.
+  for (const way of ways.slice(0, -1)) {
+    try {
+      return way(key, blob)
+    } catch {
+      // Perhaps the next one.
+    }
+  }
   try {
-    return decryptNoble(key, blob)
+    return ways.at(-1)!(key, blob)
   } catch (error) {
-    if (scheme === 'noble') throw error
-    return decrypt(key, blob) // nothing in a message says which scheme it is of; the tag does
+    throw withHint(error, scheme)
   }
 }
 
-function readSource(source: Source): Buffer {
+function withHint(error: unknown, scheme: Scheme): unknown {
+  if (!(error instanceof BlockHostError)) return error
+  const { code, message } = error
+  const hint =
+    scheme === 'auto'
+      ? 'It is of neither scheme, or for another key.'
+      : `It is not of the scheme ${scheme}, or for another key. Try \`-s auto\`.`
+  return new BlockHostError({ code, message, hint, cause: error.cause })
+}
+
+/** Reads a file, or standard input for `-`. @throws {BlockHostError} `BH_TOOL_INPUT_INVALID`. */
+export function readSource(source: Source): Buffer {
   try {
     return readFileSync(source === '-' ? 0 : source)
   } catch (cause) {
@@ -81,7 +115,7 @@ function readCiphertext(ciphertext: Ciphertext, read: ReadSource): string {
 function toBytes(text: string, what: string): Uint8Array {
   const digits = text.trim().replace(/^0x/i, '')
   if (/^(?:[0-9a-f]{2})+$/i.test(digits)) return Uint8Array.fromHex(digits)
-  throw unusable(`The ${what}`, 'it is not hexadecimal')
+  throw unusable(`The ${what}`, digits === '' ? 'it is empty' : 'it is not hexadecimal')
 }
 
 function unusable(what: string, why: string, cause?: unknown): BlockHostError {
