@@ -4,6 +4,7 @@ import { createExec } from '@blockhost/kit/exec.ts'
 import { createFrameServer, inheritedSocket } from '@blockhost/kit/frame.ts'
 import { groupId } from '@blockhost/kit/group.ts'
 import { createLog } from '@blockhost/kit/log.ts'
+import { createNotifier, notifyEnv } from '@blockhost/kit/notify.ts'
 import { aborted } from '@blockhost/kit/stop.ts'
 import { actions } from './actions.ts'
 import { createAgent } from './agent.ts'
@@ -62,7 +63,10 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     }),
     onError: error => log.error({ error: messageOf(error) }, 'a request ended unanswered'),
   })
+  const notifier = createNotifier({ env: options.env, exec: createExec(notifyEnv(options.env)), clock: systemClock, log })
   log.info({ socket: server.path, accelerator: host.accelerator, actions: actions.size }, 'listening')
+  await notifier.ready(`Listening on ${server.path}`)
   await aborted(options.signal)
+  void notifier.stopping()
   log.info({ running: agent.busy() }, 'stopping')
 }
