@@ -63,7 +63,12 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     }),
     onError: error => log.error({ error: messageOf(error) }, 'a request ended unanswered'),
   })
-  const notifier = createNotifier({ env: options.env, exec: createExec(notifyEnv(options.env)), clock: systemClock, log })
+  const notifier = createNotifier({
+    env: options.env,
+    exec: createExec(notifyEnv(options.env)),
+    clock: systemClock,
+    log,
+  })
   log.info({ socket: server.path, accelerator: host.accelerator, actions: actions.size }, 'listening')
   await notifier.ready(`Listening on ${server.path}`)
   await aborted(options.signal)

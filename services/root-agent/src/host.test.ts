@@ -70,6 +70,14 @@ test('prepareFolders: makes what only root may change; a link in the place of a 
   assert.throws(() => prepareFolders(config, process.getgid?.() ?? 0), { code: 'BH_PATH_UNTRUSTED' })
 })
 
+test('prepareFolders: under the umask of the unit, QEMU still comes to disks and templates', t => {
+  const { config } = open(t)
+  const former = process.umask(0o077)
+  t.after(() => process.umask(former))
+  prepareFolders(config, process.getgid?.() ?? 0)
+  for (const folder of [config.paths.vms, config.paths.templates]) assert.equal(statSync(folder).mode & 0o7777, 0o711)
+})
+
 test('a folder that others came to own or may write is not written in, whatever is asked', async t => {
   const { agent, config, takeCommands } = createFakeHost(t)
   const vm = { name: 'web', mac: '52:54:0a:00:00:0a', ipv4: '10.0.0.10' }

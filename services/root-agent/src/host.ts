@@ -72,7 +72,8 @@ export function prepareFolders({ paths }: RootAgentConfig, gid: number): void {
   }
   for (const folder of [paths.templates, paths.vms, paths.build, paths.packages]) {
     mkdirSync(folder, { recursive: true, mode: 0o711 })
-    checkTrusted(folder, 'folder')
+    const { mode } = checkTrusted(folder, 'folder')
+    chmodSync(folder, (mode & 0o7777) | 0o111) // whatever the umask, QEMU passes through
   }
 }
 
