@@ -99,9 +99,10 @@ function stages(): readonly Stage[] {
     },
     {
       name: 'simulate',
-      what: 'the broker against a simulated world, 200 seeds',
-      argv: ['node', 'e2e/simulate.ts', '--seeds', '200'],
+      what: 'broker (200 seeds) and engine (60) against simulated worlds',
+      argv: ['node', 'e2e/simulate.ts', '--seeds', '200', '--engine-seeds', '60'],
       count: ofSimulation,
+      show: /^(broker|engine): /,
     },
   ]
 }

@@ -1,7 +1,7 @@
 /**
  * The subscriptions contract and the tokens in memory: blocks with what happened in them, replayed at every look, so that a
- * reorganization is nothing but other blocks. Mints are the transactions of the fake port, block by block in step with it. Where it
- * lies: prices, plans and payments do not exist, logs are as old as their block, and an endpoint is never two machines.
+ * reorganization is nothing but other blocks. Tokens are what the transactions of the fake port did, block by block in step with it.
+ * README.md says where it lies.
  */
 import type { Address, Hex } from '@blockhost/chain/hex.ts'
 import type {
@@ -10,10 +10,11 @@ import type {
   SubscriptionsSnapshot,
   SubscriptionView,
 } from '@blockhost/chain/subscription-view.ts'
+import type { UnsignedTransaction } from '@blockhost/chain/transaction.ts'
 import { accessCredentialNftAbi } from '@blockhost/contracts/abi/access-credential-nft.ts'
 import { BlockHostError } from '@blockhost/kit/errors.ts'
 import { createFakeTransactionPort, type FakeTransactionPort } from '@blockhost/testkit/fake-transaction-port.ts'
-import { decodeData } from 'ox/AbiFunction'
+import { decodeData, fromAbi } from 'ox/AbiFunction'
 
 /** What somebody does on chain. Owner and buyers are lower-case addresses. */
 export type Act =
@@ -22,67 +23,99 @@ export type Act =
   | { readonly kind: 'cancel'; readonly id: bigint }
   | { readonly kind: 'transfer'; readonly tokenId: bigint; readonly to: Address }
 
-/** A mint that is on the chain. Its place is the token's id. */
-export type Mint = { readonly to: Address; readonly description: string; readonly hash: Hex }
+/** A token as it was minted, and what it says since the last update. Its place in the list is its id. */
+export type Token = {
+  readonly to: Address
+  readonly description: string
+  readonly publicSecret: string
+  readonly sealed: Hex
+  readonly hash: Hex
+}
 
 /** The chain's state after a replay. */
 export type ChainState = {
-  readonly subscriptions: SubscriptionView[]
-  readonly purchases: PurchaseData[]
-  readonly mints: readonly Mint[]
-  readonly owners: Map<bigint, Address>
+  readonly subscriptions: readonly SubscriptionView[]
+  readonly purchases: readonly PurchaseData[]
+  readonly tokens: readonly Token[]
+  readonly owners: ReadonlyMap<bigint, Address>
+}
+
+/** What an endpoint sees: one block and everything up to it. */
+export type View = { readonly height: bigint; readonly timestamp: number; readonly state: ChainState }
+
+/** What is wrong with the endpoints at the moment. */
+export type Endpoints = {
+  down: boolean
+  hidesLogs: boolean
+  hidesReceipts: boolean
+  /** Every other answer is of this view: an endpoint that stands still, perhaps on a branch that is gone. */
+  frozen: View | undefined
 }
 
 /** The chain and the hands that move it. */
 export type SimulatedChain = {
   readonly reader: SubscriptionsReader
   readonly port: FakeTransactionPort
-  /** Endpoint trouble: reads fail, or purchase data is not found. */
-  readonly world: { down: boolean; hidesLogs: boolean; hidesReceipts: boolean }
-  now(): number
-  height(): bigint
-  /** Puts acts into the next block, and time, seconds. */
+  readonly endpoints: Endpoints
+  /** The truth. */
+  view(): View
+  /** What the last snapshots were answered from, the latest last. */
+  readonly served: readonly View[]
+  /** Puts acts into the next block, so many seconds later. */
   mine(acts: readonly Act[], seconds: number): Promise<void>
-  /** Takes blocks away; what happened in them happens again in the next block, except for the acts that `forget` names. */
-  reorg(depth: number, forget: (act: Act) => boolean): Promise<Act[]>
-  state(): ChainState
+  /** Another program mines a transaction with the minter's key. */
+  useKeyElsewhere(): Promise<void>
+  /** Takes blocks away, and returns what happened in them. @param forget - The minter's transactions are not waiting again, either. */
+  reorg(depth: number, options: { forget: boolean }): Promise<Act[]>
 }
 
 const contracts = { subscriptions: `0x${'51'.repeat(20)}`, nft: `0x${'52'.repeat(20)}` } as const
+const servedViews = 12
 
-/** Makes an empty chain. */
-export function simulateChain(): SimulatedChain {
+/** Makes an empty chain. @param flip - Decides which endpoint answers when one stands still. */
+export function simulateChain(flip: () => boolean): SimulatedChain {
   const port = createFakeTransactionPort()
   const acts = new Map<bigint, readonly Act[]>()
   const times = new Map<bigint, number>()
-  const world = { down: false, hidesLogs: false, hidesReceipts: false }
-  let mints: Mint[] = []
+  const endpoints: Endpoints = { down: false, hidesLogs: false, hidesReceipts: false, frozen: undefined }
+  const served: View[] = []
+  const calls = new WeakMap<UnsignedTransaction, Call>()
+  let tokens: readonly Token[] = []
   let clock = 1_800_000_000
+  let known: View | undefined
 
-  const height = () => port.height()
-  const now = () => clock
-
-  /** Reads mints off the fake port's chain; token ids follow the order of the blocks. */
-  async function readMints(): Promise<void> {
-    const found: Mint[] = []
-    for (const transaction of port.effects()) {
-      const { hash } = await port.port.sign(transaction)
-      const call = tryDecode(transaction.data)
-      if (call !== undefined) found.push({ ...call, hash })
-    }
-    mints = found
+  function view(): View {
+    known ??= { height: port.height(), timestamp: clock, state: replay() }
+    return known
   }
 
-  function state(): ChainState {
-    const result: ChainState = { subscriptions: [], purchases: [], mints, owners: new Map() }
-    for (const [at, mint] of mints.entries()) result.owners.set(BigInt(at), mint.to)
+  function replay(): ChainState {
+    const owners = new Map(tokens.map((token, at) => [BigInt(at), token.to]))
+    const result = { subscriptions: [] as SubscriptionView[], purchases: [] as PurchaseData[], tokens, owners }
     for (const block of [...acts.keys()].toSorted((a, b) => Number(a - b)))
       for (const act of acts.get(block)!) apply(result, act, block, times.get(block)!)
     return result
   }
 
-  function look<T>(read: (state: ChainState) => T): Promise<T> {
-    if (!world.down) return Promise.resolve().then(() => read(state()))
+  /** Reads tokens off the fake port's chain; their ids follow the order of the blocks. */
+  async function readTokens(): Promise<void> {
+    const found: Token[] = []
+    for (const transaction of port.effects()) {
+      const call = calls.get(transaction) ?? { ...decode(transaction.data), ...(await port.port.sign(transaction)) }
+      calls.set(transaction, call)
+      if (call.kind === 'mint') found.push(call)
+      else if (call.kind === 'update' && found[call.tokenId] !== undefined)
+        found[call.tokenId] = { ...found[call.tokenId]!, sealed: call.sealed }
+    }
+    tokens = found
+    known = undefined
+  }
+
+  function look<T>(read: (view: View) => T): Promise<T> {
+    if (!endpoints.down) {
+      const seen = endpoints.frozen !== undefined && flip() ? endpoints.frozen : view()
+      return Promise.resolve().then(() => read(seen))
+    }
     return Promise.reject(
       new BlockHostError({ code: 'BH_RPC_UNAVAILABLE', message: 'The network is down', retryable: true }),
     )
@@ -90,81 +123,105 @@ export function simulateChain(): SimulatedChain {
 
   const reader: SubscriptionsReader = {
     snapshot: (query, newsSince) =>
-      look(found => {
+      look(seen => {
+        const { state, height, timestamp } = seen
+        served.push(seen)
+        if (served.length > servedViews) served.shift()
         const snapshot: SubscriptionsSnapshot = {
-          ...{ blockNumber: height(), timestamp: clock, chainId: 31337, planCount: 1n, purchasesPaused: false },
+          ...{ blockNumber: height, timestamp, chainId: 31337, planCount: 1n, purchasesPaused: false },
           ...{ owner: contracts.nft, nftOwner: port.port.address, nftMinter: port.port.address },
-          subscriptionCount: BigInt(found.subscriptions.length),
-          tokenCount: BigInt(found.mints.length),
-          subscriptions: found.subscriptions.slice(Number(query.cursor), Number(query.cursor) + Math.min(query.max, 5)),
-          watched: query.watchIds.map(id => found.subscriptions[Number(id) - 1]),
-          tokens: query.tokenIds.map(id => ({ id, owner: found.owners.get(id), expiresAt: 0 })),
+          subscriptionCount: BigInt(state.subscriptions.length),
+          tokenCount: BigInt(state.tokens.length),
+          subscriptions: state.subscriptions.slice(Number(query.cursor), Number(query.cursor) + Math.min(query.max, 5)),
+          watched: query.watchIds.map(id => state.subscriptions[Number(id) - 1]),
+          tokens: query.tokenIds.map(id => ({ id, owner: state.owners.get(id), expiresAt: 0 })),
           plans: [],
           balances: query.wallets.map(() => 10n ** 18n),
         }
-        const purchases = found.purchases.filter(({ blockNumber }) => blockNumber >= (newsSince ?? 0n))
+        const purchases = state.purchases.filter(({ blockNumber }) => blockNumber >= (newsSince ?? 0n))
         const news = { purchases, subscriptionIds: purchases.map(({ id }) => id), tokenIds: [] }
-        return { snapshot, head: height(), news: newsSince === undefined || world.hidesLogs ? undefined : news }
+        const hasNews = newsSince !== undefined && !endpoints.hidesLogs
+        return { snapshot, head: height, news: hasNews ? news : undefined }
       }),
     purchaseData: wanted =>
-      look(found => {
+      look(({ state }) => {
         const isWanted = (data: PurchaseData) =>
           wanted.some(({ id, block }) => id === data.id && block === data.blockNumber)
-        return world.hidesLogs ? [] : found.purchases.filter(isWanted)
+        return endpoints.hidesLogs ? [] : state.purchases.filter(isWanted)
       }),
     scanPurchases: (ids, { fromBlock, toBlock }) =>
-      look(({ purchases }) => {
+      look(({ state }) => {
         const isInside = ({ id, blockNumber }: PurchaseData) =>
           ids.includes(id) && blockNumber >= fromBlock && blockNumber <= toBlock
-        return { found: world.hidesLogs ? [] : purchases.filter(isInside), scannedTo: toBlock }
+        return { found: endpoints.hidesLogs ? [] : state.purchases.filter(isInside), scannedTo: toBlock }
       }),
     mintedTokens: (_nft, hashes) =>
-      look(found =>
+      look(({ state }) =>
         hashes.map(hash => {
-          const at = found.mints.findIndex(mint => mint.hash === hash)
-          return at < 0 || world.hidesReceipts ? undefined : { tokenId: BigInt(at), to: found.mints[at]!.to }
+          const at = state.tokens.findIndex(token => token.hash === hash)
+          return at < 0 || endpoints.hidesReceipts ? undefined : { tokenId: BigInt(at), to: state.tokens[at]!.to }
         }),
       ),
   }
 
   return {
-    ...{ reader, port, world, now, height, state },
+    ...{ reader, port, endpoints, view, served },
     async mine(next, seconds) {
       clock += seconds
       const block = port.mine()
       acts.set(block, next)
       times.set(block, clock)
-      await readMints()
+      await readTokens()
     },
-    async reorg(depth, forget) {
+    async useKeyElsewhere() {
+      port.useNonceElsewhere()
+      await readTokens()
+    },
+    async reorg(depth, options) {
       const gone: Act[] = []
-      for (let block = height(); block > height() - BigInt(depth); block--) {
-        gone.unshift(...(acts.get(block) ?? []).filter(act => !forget(act)))
+      for (let block = port.height(); block > port.height() - BigInt(depth); block--) {
+        gone.unshift(...(acts.get(block) ?? []))
         acts.delete(block)
       }
-      port.reorg(depth)
-      await readMints()
+      port.reorg(depth, options)
+      await readTokens()
       return gone
     },
   }
 }
 
-function tryDecode(data: Hex): Omit<Mint, 'hash'> | undefined {
+type Call =
+  | (Token & { readonly kind: 'mint' })
+  | { readonly kind: 'update'; readonly tokenId: number; readonly sealed: Hex }
+  | { readonly kind: 'other' }
+
+const items = {
+  mint: fromAbi(accessCredentialNftAbi, 'mint'),
+  update: fromAbi(accessCredentialNftAbi, 'updateUserEncrypted'),
+}
+
+/** What a transaction of the minter does; `other`: one that only fills a nonce. */
+function decode(data: Hex): Omit<Extract<Call, { kind: 'mint' }>, 'hash'> | Exclude<Call, { kind: 'mint' }> {
   try {
-    const { to, description } = namedArguments(data)
-    return { to: to.toLowerCase() as Address, description }
+    const [to, sealed, publicSecret, description] = decodeData(items.mint, data)
+    return { kind: 'mint', to: to.toLowerCase() as Address, sealed, publicSecret, description }
   } catch {
-    return undefined // an update of a token, or a transaction that fills a nonce
+    return decodeUpdate(data)
   }
 }
 
-function namedArguments(data: Hex): { to: Address; description: string } {
-  const item = accessCredentialNftAbi.find(entry => entry.type === 'function' && entry.name === 'mint')
-  const args = decodeData(item as never, data) as unknown as readonly [Address, Hex, string, string]
-  return { to: args[0], description: args[3] }
+function decodeUpdate(data: Hex): Exclude<Call, { kind: 'mint' }> {
+  try {
+    const [tokenId, sealed] = decodeData(items.update, data)
+    return { kind: 'update', tokenId: Number(tokenId), sealed }
+  } catch {
+    return { kind: 'other' }
+  }
 }
 
-function apply(state: ChainState, act: Act, block: bigint, time: number): void {
+type Replayed = { subscriptions: SubscriptionView[]; purchases: PurchaseData[]; owners: Map<bigint, Address> }
+
+function apply(state: Replayed, act: Act, block: bigint, time: number): void {
   if (act.kind === 'buy') {
     const id = BigInt(state.subscriptions.length + 1)
     state.subscriptions.push({

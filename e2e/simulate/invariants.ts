@@ -5,11 +5,9 @@ import { truthOf } from './cast.ts'
 import type { Block } from './chain.ts'
 import { type ContractRequest, decodeCall } from './contract.ts'
 import type { Life, Surroundings, Witness } from './life.ts'
+import type { Violation } from './part.ts'
 import { findNetworkViolations } from './quiet.ts'
 import { hasCalmNetwork, tunnelName, worldStart } from './scenario.ts'
-
-/** A rule that does not hold. */
-export type Violation = { readonly invariant: string; readonly detail: string }
 
 /** A lease, as the allocations table has it. */
 export type LeaseRow = {

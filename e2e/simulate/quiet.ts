@@ -6,8 +6,9 @@ import type { FakeKernelState } from '@blockhost/testkit/fake-kernel-state.ts'
 import { brokerKeys, openAnswer, truthOf } from './cast.ts'
 import type { Block } from './chain.ts'
 import { type ContractRequest, type ContractState, liveRequest } from './contract.ts'
-import type { LeaseRow, Violation } from './invariants.ts'
+import type { LeaseRow } from './invariants.ts'
 import type { Life, Surroundings } from './life.ts'
+import type { Violation } from './part.ts'
 import { tunnelName, upstreamName } from './scenario.ts'
 
 /** Returns what is wrong with a world at rest. */

@@ -10,6 +10,11 @@ export type OutboxOptions = {
   readonly confirmations: number
   /** A transaction that was not mined this long after it was signed is replaced by one that pays more. */
   readonly stuckAfterMs: number
+  /**
+   * A nonce that was used by something else than what we sent, as far as receipts tell, is given up this long afterwards, and the
+   * intent signed for another one. Default `stuckAfterMs`. Where an intent must not happen twice, longer than any endpoint hides receipts.
+   */
+  readonly takenAfterMs?: number
   /** Most to pay for a unit of gas, wei; absent: whatever the chain asks. */
   readonly maxFeePerGasWei?: bigint | undefined
   /** How much more a replacement pays, per cent; 12.5 at least, as nodes ask. */
@@ -45,7 +50,7 @@ const nothing: Finding = { kind: 'nothing' }
 const wait: SendDecision = { kind: 'wait' }
 
 /**
- * A nonce counts as taken by somebody else this many blocks (and `stuckAfterMs`) after it was seen used: an endpoint is several
+ * A nonce counts as taken by somebody else this many blocks (and `takenAfterMs`) after it was seen used: an endpoint is several
  * machines, and the one that knows receipts may be behind the one that knows nonces.
  */
 const minTakenDepth = 2
@@ -53,12 +58,16 @@ const minTakenDepth = 2
 /** Paying so many times what the chain asks has not helped, so paying more will not either. */
 const maxOverpay = 10n
 
-/** Tells what `view` shows about an entry; `receipts` are those of the view by hash. */
+/**
+ * Tells what `view` shows about an entry; `receipts` are those of the view by hash.
+ *
+ * @param when.wasAway - Nobody looked for a while: what was missing then may have shown itself meanwhile, so that its time begins anew.
+ */
 export function findOnChain(
   entry: Entry,
   view: PortView,
   receipts: ReadonlyMap<string, Receipt>,
-  nowMs: number,
+  { nowMs, wasAway }: { readonly nowMs: number; readonly wasAway: boolean },
   options: OutboxOptions,
 ): Finding {
   const attempt = entry.attempts.findLast(({ hash }) => receipts.has(hash))
@@ -73,10 +82,12 @@ export function findOnChain(
     return view.blockNumber >= entry.blockNumber! ? { kind: 'dropped' } : nothing
   }
   if (view.latestNonce <= entry.nonce) return entry.missingSince === undefined ? nothing : { kind: 'free' }
-  if (entry.missingSince === undefined) return { kind: 'missing' }
+  if (entry.missingSince === undefined || wasAway) return { kind: 'missing' }
   const depth = BigInt(Math.max(options.confirmations, minTakenDepth))
   const isDeep = view.blockNumber >= entry.missingSince + depth
-  return isDeep && Math.abs(nowMs - entry.missingAt!) >= options.stuckAfterMs ? { kind: 'taken' } : nothing
+  return isDeep && Math.abs(nowMs - entry.missingAt!) >= (options.takenAfterMs ?? options.stuckAfterMs)
+    ? { kind: 'taken' }
+    : nothing
 }
 
 /**

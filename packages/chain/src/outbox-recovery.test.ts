@@ -199,6 +199,42 @@ describe('a nonce that somebody else uses', () => {
     assert.deepEqual(effectsOf(chain), ['a', '', 'b'])
   })
 
+  it('is given up no sooner than it is told, so that receipts that come late are still found', async () => {
+    const takenAfterMs = 10 * usual.stuckAfterMs
+    const { outbox, chain, tick, finish, advance } = setup({ takenAfterMs })
+    outbox().enqueue(intent('a'))
+    await tick()
+    chain.world.hideReceipts = true
+    for (let waited = 0; waited < takenAfterMs - usual.stuckAfterMs; waited += usual.stuckAfterMs) {
+      chain.mine()
+      await tick()
+      advance(usual.stuckAfterMs)
+    }
+    chain.world.hideReceipts = false
+    await finish()
+    assert.deepEqual([outbox().find('a')?.state, outbox().find('a')?.nonce], ['final', 0])
+    assert.deepEqual(effectsOf(chain), ['a'])
+  })
+
+  it('is not given up because nobody looked for long', async () => {
+    const { outbox, chain, tick, finish, advance, restart } = setup()
+    outbox().enqueue(intent('a'))
+    await tick()
+    chain.world.hideReceipts = true
+    chain.mine()
+    await tick()
+    for (const end of [() => advance(10 * usual.stuckAfterMs), restart]) {
+      advance(usual.stuckAfterMs)
+      end()
+      chain.mine(3)
+      await tick()
+      assert.equal(outbox().find('a')?.nonce, 0)
+    }
+    chain.world.hideReceipts = false
+    await finish()
+    assert.deepEqual(effectsOf(chain), ['a'])
+  })
+
   it('every time ends the intent instead of an endless fight', async () => {
     const { outbox, chain, tick, advance } = setup()
     outbox().enqueue(intent('a'))

@@ -127,6 +127,7 @@ export function createOutbox(
   const holes = new Map<number, { block: bigint; atMs: number }>()
   let running: Promise<readonly OutboxRow[]> | undefined
   let polled: { head: bigint; atMs: number } | undefined
+  let wasAway = true
   refuseForeignAccount(store.findForeignAccount(account), account)
 
   async function turn(head: bigint): Promise<readonly OutboxRow[]> {
@@ -134,6 +135,7 @@ export function createOutbox(
     const before = store.numbered()
     if (!isWorthPolling(before, head)) return []
     const view = await port.poll({ receiptsOf: before.flatMap(entry => entry.attempts.map(attempt => attempt.hash)) })
+    wasAway = polled === undefined || clock.monotonic() - polled.atMs > options.stuckAfterMs
     polled = { head, atMs: clock.monotonic() }
     const changed = new Set<number>()
     transaction(db, () => settle(before, view, changed))
@@ -172,7 +174,7 @@ export function createOutbox(
     view: PortView,
     receipts: Parameters<typeof findOnChain>[2],
   ): EntryChange | undefined {
-    const finding = findOnChain(entry, view, receipts, clock.now(), options)
+    const finding = findOnChain(entry, view, receipts, { nowMs: clock.now(), wasAway }, options)
     if (finding.kind === 'nothing') return undefined
     if (finding.kind === 'missing') return { missing_since: view.blockNumber, missing_at: clock.now() }
     if (finding.kind === 'free') return { missing_since: null, missing_at: null }

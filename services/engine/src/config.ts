@@ -73,6 +73,7 @@ export type EngineConfig = {
   readonly outbox: {
     readonly confirmations: number
     readonly stuckAfterMs: number
+    readonly takenAfterMs: number
     readonly maxFeePerGasWei: bigint | undefined
     readonly feeBumpPercent: number
     readonly maxInFlight: number
@@ -88,6 +89,9 @@ export type EngineConfig = {
   /** Name of the plan's cloud-init template. */
   cloudInitOf(planId: number): string
 }
+
+/** A token must never be minted twice, so an endpoint may hide the receipt of a mint for so long. */
+const takenAfterMs = 3_600_000
 
 /**
  * Reads the configuration of a folder: `web3-defaults.yaml`, `blockhost.yaml`, `db.yaml`, and where there are `engine.yaml` and
@@ -136,6 +140,7 @@ export function readEngineConfig(folder: string): EngineConfig {
     outbox: {
       confirmations: engine.confirmations,
       stuckAfterMs: engine.stuck_after_seconds * 1000,
+      takenAfterMs,
       maxFeePerGasWei: engine.max_fee_per_gas_gwei === undefined ? undefined : toUnits(engine.max_fee_per_gas_gwei, 9),
       feeBumpPercent: 20,
       maxInFlight: engine.max_transactions_in_flight,

@@ -84,7 +84,7 @@ const syncsPerTurn = 500
  * effects are visible, and every effect may be repeated, so a kill at any moment is healed by the next turn.
  */
 export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
-  const { store, vms, clock, log, provisioner, chain, outbox } = deps
+  const { store, vms, clock, log, provisioner, chain, outbox, random = Math.random } = deps
   const problems = new Map<string, unknown>()
   let wake = new AbortController()
   let latest: { head: bigint; snapshot: SubscriptionsSnapshot; atMs: number } | undefined
@@ -92,9 +92,7 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
   let powerComparedAt = Number.NEGATIVE_INFINITY
 
   const runner = createRunner({
-    store,
-    clock,
-    log,
+    ...{ store, clock, log, random },
     run: (row, signal) => runJob(jobDeps, row, signal),
     onForget: id => follower.readAgainFrom(id),
     onEnd: () => wake.abort(),
@@ -114,7 +112,7 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
     ...{ specOf: deps.specOf, machineIdOf: deps.machineIdOf },
   }
   const mintDeps = {
-    ...{ store, outbox, chain, nft: rules.nft, findVm, sshPort: rules.sshPort, clock, log },
+    ...{ store, outbox, chain, nft: rules.nft, findVm, sshPort: rules.sshPort, clock, log, random },
     openPurchase: deps.openPurchase,
   }
 
@@ -129,13 +127,14 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
       latest = { head: result.head, snapshot: result.snapshot, atMs: clock.monotonic() }
     })
     await attempt('the VM database could not be told', async () => tellVmDatabase())
-    runner.start(rules.parallel)
+    await attempt('steps could not be begun', startJobs)
     await attempt('purchase data could not be looked for', async () => {
-      if (latest !== undefined) more = (await fetchPurchases({ store, chain, clock, log }, heightsOf(latest))) || more
+      if (latest !== undefined)
+        more = (await fetchPurchases({ store, chain, clock, log, random }, heightsOf(latest))) || more
     })
     await attempt('access tokens could not be minted', mint)
     await attempt('the hypervisor could not be asked', compareWithHypervisor)
-    runner.start(rules.parallel)
+    await attempt('steps could not be begun', startJobs)
     return { more, error: [...problems.values()].find(problem => typeof problem !== 'string') }
   }
 
@@ -175,6 +174,10 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
         ...(isAsleep ? { state: 'resuming' } : {}),
       })
     }
+  }
+
+  async function startJobs(): Promise<void> {
+    runner.start(rules.parallel)
   }
 
   async function mint(): Promise<void> {
@@ -220,7 +223,7 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
   async function pause(failures: number, signal: AbortSignal): Promise<void> {
     if (failures > 0) {
       const limits = { baseMs: Math.min(rules.pollIntervalMs, 2_000), maxMs: 60_000 }
-      return clock.sleep(backoffMs(failures - 1, limits, deps.random), signal)
+      return clock.sleep(backoffMs(failures - 1, limits, random), signal)
     }
     const ms = isBusy() ? Math.min(rules.pollIntervalMs, rules.busyPollIntervalMs) : rules.pollIntervalMs
     const begun = clock.monotonic()

@@ -23,6 +23,8 @@ export type MintDeps = {
   readonly sshPort: number
   readonly clock: Clock
   readonly log: Log
+  /** Chance for the pauses after failures, in [0, 1); default `Math.random`. */
+  readonly random?: () => number
 }
 
 const retry = { baseMs: 30_000, maxMs: 3_600_000 }
@@ -134,9 +136,13 @@ function takeToken(deps: MintDeps, row: Subscription, token: { tokenId: bigint; 
   log.info({ subscription: row.id, token: token.tokenId }, 'access token minted')
 }
 
-function mintFailed({ clock, log }: MintDeps, row: Subscription, detail: string | undefined): SubscriptionChange {
+function mintFailed(
+  { clock, log, random }: MintDeps,
+  row: Subscription,
+  detail: string | undefined,
+): SubscriptionChange {
   const attempts = row.mintAttempts + 1
-  const retryAt = clock.now() + backoffMs(row.mintAttempts, retry)
+  const retryAt = clock.now() + backoffMs(row.mintAttempts, retry, random)
   const error = `The access token could not be minted to ${row.subscriber}${detail === undefined ? '' : `: ${detail}`}`
   log.warn({ subscription: row.id, attempts, detail }, 'the access token could not be minted')
   return { state: 'created', mintAttempts: attempts, retryAt, attempts, error, errorCode: 'BH_MINT_FAILED' }

@@ -10,6 +10,8 @@ export type PurchaseDeps = {
   readonly chain: SubscriptionsReader
   readonly clock: Clock
   readonly log: Log
+  /** Chance for the pauses after failures, in [0, 1); default `Math.random`. */
+  readonly random?: () => number
 }
 
 const retry = { baseMs: 2_000, maxMs: 600_000 }
@@ -48,7 +50,7 @@ const pageSize = 500
 
 /** @returns Those that are still without. */
 function take(
-  { store, clock, log }: PurchaseDeps,
+  { store, clock, log, random }: PurchaseDeps,
   rows: readonly Subscription[],
   found: readonly { id: bigint; subscriber: string; userEncrypted: Uint8Array }[],
   counts = true,
@@ -59,7 +61,7 @@ function take(
       const purchase = byBuyer.get(`${row.id}:${row.subscriber}`)
       if (purchase !== undefined) store.change(row.id, { data: purchase.userEncrypted })
       else if (counts) {
-        const dataRetryAt = clock.now() + backoffMs(row.dataAttempts, retry)
+        const dataRetryAt = clock.now() + backoffMs(row.dataAttempts, retry, random)
         if (row.dataAttempts === looksBeforeScan)
           log.warn(
             { subscription: row.id, block: row.purchaseBlock },

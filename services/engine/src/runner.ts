@@ -10,6 +10,8 @@ export type RunnerDeps = {
   readonly store: Store
   readonly clock: Clock
   readonly log: Log
+  /** Chance for the pauses after failures, in [0, 1); default `Math.random`. */
+  readonly random?: () => number
   /** Does the next step of a subscription. */
   run(row: Subscription, signal: AbortSignal): Promise<JobResult>
   /** Called inside the transaction that forgets a subscription. */
@@ -142,7 +144,8 @@ export function createRunner(deps: RunnerDeps): Runner {
     counters.failed += 1
     const text = messageOf(error)
     const attempts = current.attempts + 1
-    const retryAt = clock.now() + backoffMs(current.attempts, isRetryable(error) ? retry.passing : retry.lasting)
+    const pauses = isRetryable(error) ? retry.passing : retry.lasting
+    const retryAt = clock.now() + backoffMs(current.attempts, pauses, deps.random)
     const errorCode = error instanceof BlockHostError ? error.code : 'BH_UNEXPECTED'
     const fields = { subscription: row.id, state: row.state, attempts, code: errorCode, error: text, retryAt }
     log[current.error === text ? 'info' : 'warn'](fields, 'a step failed and is tried again')
