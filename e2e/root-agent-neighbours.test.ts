@@ -217,6 +217,15 @@ function strayFrames(bridge: string): readonly Frame[] {
       name: 'an unsolicited advertisement',
       frame: ip6(allNodes.mac, own, allNodes.ip, 136, neighbourAdvert(own, one.mac)),
     },
+    ...[0, 1].map(part => {
+      const advert = icmpv6(one.ipv6, hostAddress, 136, neighbourAdvert(two.ipv6, one.mac))
+      const piece = part === 0 ? advert.subarray(0, 8) : advert.subarray(8)
+      const packet = ipv6(one.ipv6, hostAddress, 44, Buffer.concat([fragment(58, part, part === 0), piece]))
+      return {
+        name: `forged advertisement, fragment ${part}`,
+        frame: ethernet(bridge, one.mac, etherTypes.ipv6, packet),
+      }
+    }),
     { name: 'a router solicitation', frame: ip6('33:33:00:00:00:02', own, 'ff02::2', 133, Buffer.alloc(4)) },
   ]
 }

@@ -11,8 +11,10 @@ import {
   listen,
   startHost,
   startPeer,
+  until,
   vms,
 } from './root-agent/field.ts'
+import { arp, ethernet, etherTypes, sendFrames, sniff } from './root-agent/wire.ts'
 
 if (process.getuid?.() !== 0) test('reach of VMs', { skip: 'needs root: it makes network namespaces' }, () => undefined)
 else defineTests()
@@ -73,6 +75,24 @@ function defineTests(): void {
         assert.equal(await canConnect(one, address, 5353), false, `${address} from the VM`)
         assert.equal(await canPing(one, address), false, `${address} from the VM`)
       }
+    })
+    await t.test('and it answers ARP for those alone', async () => {
+      await using seen = await sniff(one)
+      const zero = '00:00:00:00:00:00'
+      const asked = (ip: string) =>
+        ethernet(
+          'ff:ff:ff:ff:ff:ff',
+          vms.one.mac,
+          etherTypes.arp,
+          arp(1, { mac: vms.one.mac, ip: vms.one.ipv4 }, { mac: zero, ip }),
+        )
+      await sendFrames(one, ['192.168.1.1', '192.0.2.1', '10.9.0.1'].map(asked))
+      const answers = () => seen.frames.filter(frame => frame.readUInt16BE(12) === etherTypes.arp && frame[21] === 2)
+      await until(() => answers().length > 0)
+      assert.deepEqual(
+        answers().map(frame => [...frame.subarray(28, 32)].join('.')),
+        ['10.9.0.1'],
+      )
     })
     await t.test('a VM answers whoever asks it from there', async () => {
       assert.ok(await canPing(lan, vms.one.ipv4, '192.168.1.54'))

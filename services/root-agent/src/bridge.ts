@@ -100,8 +100,8 @@ function renderLink(bridge: string): string[] {
 }
 
 /**
- * VMs are no routers to the host, and hear nothing of its other addresses: an ARP request is answered for the bridge's own address
- * alone (kernel documentation, ip-sysctl: arp_ignore).
+ * VMs are no routers to the host, can't hide neighbour discovery in fragments (RFC 6980), and hear nothing of its other addresses: an
+ * ARP request is answered for the bridge's own address alone (kernel documentation, ip-sysctl: arp_ignore).
  */
 function hardenBridge(procSys: string, bridge: string): void {
   const settings = {
@@ -109,6 +109,7 @@ function hardenBridge(procSys: string, bridge: string): void {
     [`ipv4/conf/${bridge}/accept_redirects`]: '0',
     [`ipv6/conf/${bridge}/accept_redirects`]: '0',
     [`ipv6/conf/${bridge}/accept_ra`]: '0',
+    [`ipv6/conf/${bridge}/suppress_frag_ndisc`]: '1',
   }
   for (const [key, value] of Object.entries(settings)) writeSetting(procSys, key, value)
 }

@@ -41,8 +41,8 @@ export const vmDiskCreate = defineAction({
 type Image = { readonly virtualSize: number; readonly backing: string | undefined }
 
 async function readImage({ exec }: ActionContext, path: string): Promise<Image> {
-  // -U: a running VM holds a lock on its disk.
-  const { stdout } = await exec('qemu-img', ['info', '-U', '--output=json', path])
+  // -U: a running VM holds a lock on its disk. -f: what a file says of itself is not asked.
+  const { stdout } = await exec('qemu-img', ['info', '-U', '-f', 'qcow2', '--output=json', path])
   const info = imageSchema.safeParse(JSON.parse(stdout))
   if (!info.success)
     throw new BlockHostError({ code: 'BH_IMAGE_UNKNOWN', message: `${path} is no qcow2 image`, fields: { path } })

@@ -103,6 +103,7 @@ function writeHostFiles(root: string, { paths }: RootAgentConfig): void {
     'ipv4/conf/br-blockhost/accept_redirects': '1',
     'ipv6/conf/br-blockhost/accept_redirects': '1',
     'ipv6/conf/br-blockhost/accept_ra': '1',
+    'ipv6/conf/br-blockhost/suppress_frag_ndisc': '0',
   })) {
     const file = join(root, 'proc/sys/net', path)
     mkdirSync(join(file, '..'), { recursive: true })

@@ -32,7 +32,7 @@ test('ip6-route-add, ip6-route-del: the documented parameters, canonical on the 
   await call('ip6-route-del', { address: '2001:db8::101/128', dev: 'br-blockhost' })
   assert.deepEqual(takeCommands(), [
     'ip -6 route replace 2001:db8::101/128 dev br-blockhost proto 177',
-    'ip -6 route del 2001:db8::101/128 dev br-blockhost',
+    'ip -6 route del 2001:db8::101/128 dev br-blockhost proto 177',
   ])
 })
 
@@ -114,7 +114,7 @@ test('vm-network-add: other addresses take the old ones away; vm-network-del tak
   commands.length = 0
   await call('vm-network-add', { ...vm, ipv6: '2001:db8::102' })
   assert.deepEqual(takeCommands(), [
-    'ip -6 route del 2001:db8::101/128 dev br-blockhost',
+    'ip -6 route del 2001:db8::101/128 dev br-blockhost proto 177',
     'ip -force -batch -',
     'nft -f -',
     'ip -batch -',
@@ -122,12 +122,12 @@ test('vm-network-add: other addresses take the old ones away; vm-network-del tak
   await call('vm-network-del', { name: vm.name })
   assert.deepEqual(takeCommands(), [
     'nft -f -',
-    'ip -6 route del 2001:db8::102/128 dev br-blockhost',
+    'ip -6 route del 2001:db8::102/128 dev br-blockhost proto 177',
     'ip -force -batch -',
   ])
   assert.ok(!existsSync(join(config.paths.vms, 'blockhost-001.network.json')))
   await call('vm-network-del', vm)
-  assert.deepEqual(takeCommands(), ['nft -f -', 'ip -6 route del 2001:db8::101/128 dev br-blockhost'])
+  assert.deepEqual(takeCommands(), ['nft -f -', 'ip -6 route del 2001:db8::101/128 dev br-blockhost proto 177'])
 })
 
 test('vm-network-add: refuses what is not the VM’s to have', async t => {
@@ -163,8 +163,9 @@ test('bridge-ensure: bridge, addresses, rules, forwarding; router advertisements
       'ipv6/conf/br-blockhost/accept_redirects',
       'ipv4/conf/br-blockhost/accept_redirects',
       'ipv4/conf/br-blockhost/arp_ignore',
+      'ipv6/conf/br-blockhost/suppress_frag_ndisc',
     ].map(setting),
-    ['0', '0', '0', '1'],
+    ['0', '0', '0', '1', '1'],
     'VMs are no routers to the host, whatever the firewall says',
   )
 })

@@ -39,10 +39,10 @@ export const ip6RouteDel = defineAction({
   },
 })
 
-/** Deletes a host route; one that is not there, or whose interface is gone, is fine. */
+/** Deletes a host route of ours; one that is not there, or whose interface is gone, is fine. One that somebody else made stays. */
 export async function deleteRoute(exec: Exec, address: string, dev: string): Promise<void> {
   try {
-    await exec('ip', ['-6', 'route', 'del', `${address}/128`, 'dev', dev])
+    await exec('ip', ['-6', 'route', 'del', `${address}/128`, 'dev', dev, 'proto', String(vmRouteProtocol)])
   } catch (error) {
     if (!(error instanceof ExecError) || !/No such process|Cannot find device/.test(error.stderr)) throw error
   }

@@ -80,7 +80,7 @@ test('vm-define: what libvirt is given, whole', async t => {
     <boot dev="hd"/>
   </os>
   <features><acpi/><apic/></features>
-  <cpu mode="maximum"/>
+  <cpu mode="custom" match="exact" check="none"><model fallback="allow">Nehalem</model></cpu>
   <clock offset="utc"/>
   <on_poweroff>destroy</on_poweroff>
   <on_reboot>restart</on_reboot>
@@ -170,7 +170,7 @@ test('vm-disk-create: an overlay with its formats said, kept when it is there, a
   const { call, refuses, takeCommands, at, config } = open(t, '[vm]\nmax_disk_gib = 50\n')
   assert.deepEqual(await call('vm-disk-create', disk), { ok: true, created: true })
   assert.deepEqual(takeCommands(), [
-    'qemu-img info -U --output=json /lib/templates/ab12cd34ef56.qcow2',
+    'qemu-img info -U -f qcow2 --output=json /lib/templates/ab12cd34ef56.qcow2',
     `qemu-img create -q -f qcow2 -F qcow2 -b /lib/templates/ab12cd34ef56.qcow2 /lib/vms/.${name}.disk ${20 * 2 ** 30}`,
   ])
   assert.equal(statSync(at(`${name}.qcow2`)).mode & 0o777, 0o600)
