@@ -56,6 +56,7 @@ function defineTests(): void {
     let calls = 0
     for (; flooding; calls++) await call(harmless.action, harmless.params)
     assert.match((await ended).stdout, /^opened 10000\n/)
+    t.diagnostic(`${calls} calls were answered meanwhile`)
     assert.ok(calls >= 10, `${calls} calls`)
     await until(() => agent.files() <= idle)
   })
@@ -127,6 +128,7 @@ function defineTests(): void {
       }
       await call(harmless.action, harmless.params)
     })
+    t.diagnostic(`the most memory the agent had: ${agent.mostMemory()} KiB`)
     assert.ok(agent.mostMemory() < memoryLimit, `${agent.mostMemory()} KiB`)
   })
 
