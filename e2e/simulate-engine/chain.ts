@@ -48,8 +48,16 @@ export type Endpoints = {
   down: boolean
   hidesLogs: boolean
   hidesReceipts: boolean
+  /** The contract refuses mints. What was in a block once ends there the same way after a reorganization. */
+  refusesMints: boolean
   /** Every other answer is of this view: an endpoint that stands still, perhaps on a branch that is gone. */
   frozen: View | undefined
+}
+
+/** Endpoints that do what they should. */
+export const noTrouble: Endpoints = {
+  ...{ down: false, hidesLogs: false, hidesReceipts: false, refusesMints: false },
+  frozen: undefined,
 }
 
 /** The chain and the hands that move it. */
@@ -77,12 +85,20 @@ export function simulateChain(flip: () => boolean): SimulatedChain {
   const port = createFakeTransactionPort()
   const acts = new Map<bigint, readonly Act[]>()
   const times = new Map<bigint, number>()
-  const endpoints: Endpoints = { down: false, hidesLogs: false, hidesReceipts: false, frozen: undefined }
+  const endpoints: Endpoints = { ...noTrouble }
   const served: View[] = []
   const calls = new WeakMap<UnsignedTransaction, Call>()
+  const refused = new WeakMap<object, boolean>()
   let tokens: readonly Token[] = []
   let clock = 1_800_000_000
   let known: View | undefined
+
+  port.world.reverts = call => {
+    if (!('nonce' in call)) return endpoints.refusesMints
+    const isRefused = refused.get(call) ?? endpoints.refusesMints
+    refused.set(call, isRefused)
+    return isRefused
+  }
 
   function view(): View {
     known ??= { height: port.height(), timestamp: clock, state: replay() }

@@ -1,6 +1,7 @@
 /** One seed from beginning to end. */
 import type { Violation } from '../simulate/part.ts'
 import { createRandom, type Random } from '../simulate/random.ts'
+import { noTrouble } from './chain.ts'
 import { buyers, findProblems, purchaseDataOf } from './invariants.ts'
 import { confirmations, type FaultKind, type Mutation, makeWorld, type World } from './world.ts'
 
@@ -101,8 +102,7 @@ function makeTrouble(world: World, random: Random): void {
   port.world.hideReceipts = endpoints.hidesReceipts
   port.world.swallowSends = strikes('send-swallowed', 0.1)
   port.world.isPoor = strikes('send-refused', 0.1)
-  const reverts = strikes('mint-reverted', 0.1)
-  port.world.reverts = () => reverts
+  endpoints.refusesMints = strikes('mint-refused', 0.1)
   chances.hypervisor = random.pick([0, 0.2, 0.5])
   chances.disk = random.pick([0, 0, 0.05])
   chances.kills = random.chance(0.5)
@@ -137,9 +137,9 @@ function cutPower(world: World, random: Random): void {
 /** Nothing goes wrong any more, and time passes until everything that is tried again was. */
 async function quiet(world: World): Promise<void> {
   const { chain, chances, note } = world
-  Object.assign(chain.endpoints, { down: false, hidesLogs: false, hidesReceipts: false, frozen: undefined })
+  Object.assign(chain.endpoints, noTrouble)
   Object.assign(chain.port.world, { down: false, lag: 0, hideReceipts: false, swallowSends: false, isPoor: false })
-  Object.assign(chain.port.world, { reverts: () => false, baseFeeWei: usualFeeWei })
+  chain.port.world.baseFeeWei = usualFeeWei
   Object.assign(chances, { hypervisor: 0, disk: 0, kills: false })
   note('nothing goes wrong any more')
   for (let i = 0; i < 80; i++) {

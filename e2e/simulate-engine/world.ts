@@ -35,7 +35,7 @@ export const faultKinds = [
   'send-refused',
   'pool-forgotten',
   'fee-spike',
-  'mint-reverted',
+  'mint-refused',
   'nonce-taken',
   'hypervisor-failed',
   'hypervisor-answer-lost',
@@ -98,8 +98,8 @@ export function makeWorld(random: Random, mutate: Mutation): World {
   const clock: Clock = { now: () => nowMs, monotonic: () => nowMs, sleep: nextTurn }
   const provisioner = createFakeProvisioner()
   const store = openStore(':memory:', clock)
-  const creator = { name: 'life 0' }
-  const vms = openVmDatabase(':memory:', pools, clock, { processes: processesOf(creator) })
+  const processes = makeProcesses()
+  const vms = openVmDatabase(':memory:', pools, clock, { processes })
   const facts: Facts = { chain, provisioner, vms, store, confirmations, graceSeconds: graceDays * 86_400 }
   const witness = createWitness(facts, fail)
   failingHypervisor(facts, { random: random.fork('hypervisor'), chances, count, witness })
@@ -118,13 +118,14 @@ export function makeWorld(random: Random, mutate: Mutation): World {
 
   function start(): void {
     life = beginLife(chances.kills && kills.chance(0.5) ? kills.int(0, 150) : undefined)
-    creator.name = `life ${lives++}`
+    const name = `life ${lives++}`
+    processes.living.set('engine', name)
     const watched = witness.watch(mutate.vms?.(vms) ?? vms, views)
     const isFull = () => disk.chance(chances.disk)
     const parts = { ...facts, vms: fullDisk(watched, ['transaction', ...vmWrites], isFull, count) }
     const grace = { graceDays: mutate.graceDays ?? graceDays }
     const own = fullDisk(mutate.store?.(store) ?? store, ['transaction'], isFull, count)
-    engine = assemble({ ...parts, store: own, life, log, clock, random: random.fork(creator.name), ...grace })
+    engine = assemble({ ...parts, store: own, life, log, clock, random: random.fork(name), ...grace })
   }
 
   async function turn(): Promise<void> {
@@ -157,9 +158,15 @@ export function makeWorld(random: Random, mutate: Mutation): World {
       return { timestamp: view.timestamp, expiries }
     }
     count('gc')
-    vms.reapAbandoned()
-    const deps = { vms: witness.watch(vms, () => [view]), provisioner, clock, look }
+    processes.living.set('vm-gc', `vm-gc ${faults.gc}`)
+    const own = processes.as(
+      'vm-gc',
+      witness.watch(vms, () => [view]),
+    )
+    own.reapAbandoned()
+    const deps = { vms: own, provisioner, clock, look }
     const report = await collect(deps, { execute: true, suspend: true, destroy: true, graceDays }).catch(messageOf)
+    processes.living.delete('vm-gc')
     note(`vm-gc: ${JSON.stringify(report)}`)
   }
 
@@ -186,12 +193,33 @@ const pools = {
   restSeconds: 60,
 }
 
-function processesOf(creator: { readonly name: string }) {
+/** The processes of the host by program. One thread plays them all: whose turn it is says `as`. */
+function makeProcesses() {
+  const living = new Map<'engine' | 'vm-gc', string>()
+  let speaking: 'engine' | 'vm-gc' = 'engine'
   return {
+    living,
     get self() {
-      return creator.name
+      return living.get(speaking)!
     },
-    isAlive: (name: string) => name === creator.name,
+    isAlive: (name: string) => [...living.values()].includes(name),
+    /** Returns `target` as the other program holds it. */
+    as<T extends object>(program: 'vm-gc', target: T): T {
+      return new Proxy(target, {
+        get(of, key) {
+          const value: unknown = Reflect.get(of, key)
+          if (typeof value !== 'function') return value
+          return (...args: unknown[]) => {
+            speaking = program
+            try {
+              return value.apply(of, args)
+            } finally {
+              speaking = 'engine'
+            }
+          }
+        },
+      })
+    },
   }
 }
 

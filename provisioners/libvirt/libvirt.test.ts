@@ -3,9 +3,10 @@ import { describe, test } from 'node:test'
 import type { Clock } from '@blockhost/kit/clock.ts'
 import { BlockHostError } from '@blockhost/kit/errors.ts'
 import { memoryJournal, type Step } from '@blockhost/kit/steps.ts'
+import { atEveryCall, type FailurePoint } from '@blockhost/testkit/failure-point.ts'
 import { finishesFromEveryStep, isIdempotent, type StepsWorld, unwindsFromEveryStep } from '@blockhost/testkit/steps.ts'
 import { conformance } from '../conformance/suite.ts'
-import type { VmSpec } from '../provisioner.ts'
+import type { Provisioner, VmSpec } from '../provisioner.ts'
 import { createFakeRootAgent, type FakeRootAgentOptions } from './fake-root-agent.ts'
 import { createLibvirtProvisioner, createSteps, destroySteps, type Host, resumeSteps, suspendSteps } from './libvirt.ts'
 
@@ -103,7 +104,78 @@ describe('workflows', () => {
   })
 })
 
-const timeout = new BlockHostError({ code: 'BH_SOCKET_TIMEOUT', message: 'no answer', retryable: true })
+describe('every call of the root agent made to fail', () => {
+  const neighbour: VmSpec = { ...spec, name: 'blockhost-002', vmid: 102, mac: '52:54:c0:a8:7a:c9' }
+  const isOurs = (line: string) => line.startsWith(spec.name)
+
+  /** A host with a neighbour, and with our VM as far as `before` makes it. */
+  async function makeWorld(before: (provisioner: Provisioner) => Promise<void>, point?: FailurePoint) {
+    const { agent, clock, host, provisioner } = makeHost({ bootLooks: 1 })
+    await provisioner.create(neighbour)
+    await before(provisioner)
+    const failing = { ...host, clock, agent: point?.wrap(agent, ['call']) ?? agent }
+    return {
+      provisioner,
+      failing: createLibvirtProvisioner(host.config, failing),
+      lines: () => agent.snapshot().split('\n'),
+    }
+  }
+
+  const made = (provisioner: Provisioner) => provisioner.create(spec)
+  const workflows = {
+    create: { before: async () => undefined, run: made },
+    destroy: { before: made, run: p => p.destroy(spec.name) },
+    'destroy of a suspended one': {
+      before: p => made(p).then(() => p.suspend(spec.name)),
+      run: p => p.destroy(spec.name),
+    },
+    suspend: { before: made, run: p => p.suspend(spec.name) },
+    resume: { before: p => made(p).then(() => p.suspend(spec.name)), run: p => p.resume(spec.name) },
+    start: { before: p => made(p).then(() => p.stop(spec.name)), run: p => p.start(spec.name) },
+  } satisfies Record<string, Record<'before' | 'run', (provisioner: Provisioner) => Promise<void>>>
+
+  for (const [title, { before, run }] of Object.entries(workflows))
+    test(`${title}: the same call again ends as if nothing had been, and the neighbour is untouched`, async () => {
+      const whole = await makeWorld(before)
+      await run(whole.provisioner)
+      const done = whole.lines()
+      await run(whole.provisioner)
+      assert.deepEqual(whole.lines(), done, 'twice is once')
+      const tried = await atEveryCall(makeTimeout, async point => {
+        const { provisioner, failing, lines } = await makeWorld(before, point)
+        const untouched = lines().filter(line => !isOurs(line))
+        await run(failing).catch(error => assert.ok(causes(error).includes(point.error), String(error)))
+        assert.deepEqual(
+          lines().filter(line => !isOurs(line)),
+          untouched,
+        )
+        await run(provisioner)
+        assert.deepEqual(lines(), done)
+      })
+      assert.ok(tried >= 4, `${tried} failures`)
+    })
+
+  test('create: what fails leaves nothing, but for a disk whose answer was lost', async () => {
+    const left = new Set<string>()
+    await atEveryCall(makeTimeout, async point => {
+      const { failing, lines } = await makeWorld(workflows.create.before, point)
+      const isMade = await failing.create(spec).then(
+        () => true,
+        () => false,
+      )
+      for (const line of lines().filter(isOurs)) if (!isMade) left.add(line)
+    })
+    assert.deepEqual([...left], [`${spec.name}: disk stopped`])
+  })
+})
+
+const makeTimeout = () => new BlockHostError({ code: 'BH_SOCKET_TIMEOUT', message: 'no answer', retryable: true })
+
+function causes(error: unknown): unknown[] {
+  return error instanceof Error ? [error, ...causes(error.cause)] : []
+}
+
+const timeout = makeTimeout()
 
 describe('libvirt', () => {
   test('the firewall is there before the guest can send anything', async () => {

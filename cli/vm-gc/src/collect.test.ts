@@ -4,6 +4,7 @@ import type { Clock } from '@blockhost/kit/clock.ts'
 import { BlockHostError } from '@blockhost/kit/errors.ts'
 import { createFakeRootAgent } from '@blockhost/provisioners/libvirt/fake-root-agent.ts'
 import { createLibvirtProvisioner } from '@blockhost/provisioners/libvirt/libvirt.ts'
+import type { Processes } from '@blockhost/vmdb/owner-process.ts'
 import { openVmDatabase, type VmDatabase } from '@blockhost/vmdb/vm-database.ts'
 import { type CollectOptions, collect } from './collect.ts'
 
@@ -17,11 +18,15 @@ const pools = {
 }
 
 /** A host with VMs that expire after so many days. */
-async function makeHost(t: { after(work: () => void): void }, expiryDays: Readonly<Record<string, number>>) {
+async function makeHost(
+  t: { after(work: () => void): void },
+  expiryDays: Readonly<Record<string, number>>,
+  processes?: Processes,
+) {
   let wall = start
   let block = start
   const clock: Clock = { now: () => wall * 1000, monotonic: () => wall * 1000, sleep: () => Promise.resolve() }
-  const vms: VmDatabase = openVmDatabase(':memory:', pools, clock)
+  const vms: VmDatabase = openVmDatabase(':memory:', pools, clock, processes === undefined ? {} : { processes })
   t.after(() => vms.close())
   const agent = createFakeRootAgent()
   const config = { template: '0123456789abcdef', nameservers: ['192.0.2.53'] }
@@ -123,6 +128,37 @@ describe('collect', () => {
     assert.equal(suspended.length, 1)
     assert.equal(extended.length, 1)
     assert.equal((await list()).filter(({ power }) => power === 'running').length, 2)
+  })
+
+  test('a VM that was half gone when looked at, and made anew since, is left alone', async t => {
+    const host = await makeHost(t, { [a]: 100, [b]: 1 })
+    host.pass(20)
+    host.vms.markDestroying(a)
+    // While another VM is dealt with, somebody ends the first one and makes it anew.
+    const suspendVm = host.provisioner.suspend
+    host.provisioner.suspend = async name => {
+      host.vms.markDestroyed(a)
+      host.vms.reserveVm({ name: a, ownerWallet: `0x${'11'.repeat(20)}`, expiresAt: start + 100 * day })
+      host.vms.markActive(a)
+      await suspendVm(name)
+    }
+    const before = host.agent.leftovers(a)
+    assert.deepEqual(await host.collect(), { ...nothing, suspended: [b], extended: [a] })
+    assert.deepEqual(host.agent.leftovers(a), before)
+    assert.equal(await host.provisioner.status(a), 'running')
+  })
+
+  test('a VM that another process is taking away is left to it', async t => {
+    const alive = new Set(['engine', 'vm-gc'])
+    const program = { self: 'engine', isAlive: (name: string) => alive.has(name) }
+    const host = await makeHost(t, { [a]: 1 }, program)
+    host.pass(20)
+    host.vms.markDestroying(a)
+    program.self = 'vm-gc'
+    assert.deepEqual(await host.collect(), nothing)
+    assert.equal(await host.provisioner.status(a), 'running')
+    alive.delete('engine')
+    assert.deepEqual(await host.collect(), { ...nothing, destroyed: [a] })
   })
 
   test('does nothing at all when the chain can not be read', async t => {

@@ -117,7 +117,7 @@ async function suspend({ vms, provisioner, execute, now, report, powers }: Round
 async function destroy({ vms, provisioner, execute, now, graceDays, report }: Round, vm: Vm): Promise<void> {
   if (report.extended.includes(vm.name)) return
   if (execute) {
-    if (vm.state !== 'destroying') vms.markDestroying(vm.name, { expiredAt: now - graceDays * secondsPerDay })
+    vms.markDestroying(vm.name, { expiredAt: now - graceDays * secondsPerDay })
     await provisioner.destroy(vm.name)
     vms.markDestroyed(vm.name)
   }
@@ -126,13 +126,17 @@ async function destroy({ vms, provisioner, execute, now, graceDays, report }: Ro
 
 const secondsPerDay = 86_400
 
-/** One VM that fails does not keep the others; one that was paid for in the last moment is no failure. */
-async function attempt({ report }: Round, name: string, work: () => Promise<void>): Promise<void> {
+/**
+ * One VM that fails does not keep the others. One that was paid for in the last moment is no failure, nor is one that another process is
+ * taking away, or has.
+ */
+async function attempt({ report, vms }: Round, name: string, work: () => Promise<void>): Promise<void> {
   try {
     await work()
   } catch (error) {
-    const isPaid = error instanceof BlockHostError && error.code === 'BH_VM_NOT_EXPIRED'
-    if (isPaid) report.extended.push(name)
-    else report.failed.push({ name, error: messageOf(error) })
+    const code = error instanceof BlockHostError ? error.code : undefined
+    if (code === 'BH_VM_NOT_EXPIRED') report.extended.push(name)
+    else if (code !== 'BH_VM_BUSY' && vms.findVm(name)?.state !== 'destroyed')
+      report.failed.push({ name, error: messageOf(error) })
   }
 }

@@ -9,8 +9,9 @@ import { BlockHostError } from '@blockhost/kit/errors.ts'
 import { silentLog } from '@blockhost/kit/log.ts'
 import { memoryJournal } from '@blockhost/kit/steps.ts'
 import type { MintDeps } from '@blockhost/mint-nft/mint.ts'
-import { createFakeRootAgent } from '@blockhost/provisioners/libvirt/fake-root-agent.ts'
+import { createFakeRootAgent, type FakeRootAgent } from '@blockhost/provisioners/libvirt/fake-root-agent.ts'
 import { createLibvirtProvisioner } from '@blockhost/provisioners/libvirt/libvirt.ts'
+import { atEveryCall, type FailurePoint } from '@blockhost/testkit/failure-point.ts'
 import { createFakeTransactionPort } from '@blockhost/testkit/fake-transaction-port.ts'
 import { isIdempotent, unwindsFromEveryStep } from '@blockhost/testkit/steps.ts'
 import type { Vm } from '@blockhost/vmdb/vm.ts'
@@ -81,6 +82,38 @@ function makeHost(options: { isMining?: boolean; token?: bigint; mayMint?: boole
   return { agent, vms, deps, chain }
 }
 
+const neighbour: GenerateRequest = { ...request, name: 'blockhost-000', machineId: 'blockhost-000.1a2b3c4d' }
+
+/** Lets the chain number tokens as they come. @returns How many there are. */
+function numberTokens({ mint }: GenerateDeps): () => number {
+  const hashes: Hex[] = []
+  const numbered = (hash: Hex) => BigInt(hashes.includes(hash) ? hashes.indexOf(hash) : hashes.push(hash) - 1)
+  Object.assign(mint!.deps, {
+    mintedTokens: async (_nft: Address, of: readonly Hex[]) =>
+      of.map(hash => ({ tokenId: numbered(hash), to: request.ownerWallet })),
+  })
+  return () => hashes.length
+}
+
+/** Everything that a call goes to, failing at one of them. A database that is called answers, or did nothing. */
+function failingDeps({ vms, specOf, mint }: GenerateDeps, agent: FakeRootAgent, point: FailurePoint): GenerateDeps {
+  const writes = ['reserveVm', 'markNftMinted', 'markActive', 'markDestroying', 'markDestroyed'] as const
+  const { deps, requestOf } = mint!
+  const config = { template: '0123456789abcdef', nameservers: ['192.0.2.53'] }
+  const addressesOf = (name: string) => vms.findVm(name)
+  return {
+    ...{ vms: point.when === 'before' ? point.wrap(vms, writes) : vms, specOf },
+    provisioner: createLibvirtProvisioner(config, { ...deps, agent: point.wrap(agent, ['call']), addressesOf }),
+    mint: {
+      deps: {
+        ...point.wrap(deps, ['head', 'mintedTokens']),
+        outbox: point.wrap(deps.outbox, point.when === 'before' ? ['enqueue', 'tick', 'cancelQueued'] : ['tick']),
+      },
+      requestOf,
+    },
+  }
+}
+
 describe('generateVm', () => {
   test('announces the VM with the token of the receipt bound to its user', async () => {
     const { agent, deps } = makeHost({ token: 42n })
@@ -136,6 +169,32 @@ describe('generateVm', () => {
     assert.equal(agent.snapshot(), before)
     assert.equal(vms.findVm(request.name)!.state, 'active')
   })
+
+  const failures = {
+    passing: () => new BlockHostError({ code: 'BH_TEST', message: 'made to fail', retryable: true }),
+    lasting: () => new Error('made to fail'),
+  }
+  for (const [kind, makeError] of Object.entries(failures))
+    test(`whichever call fails (${kind}), or loses its answer: the same again ends with one VM and one token`, async () => {
+      const tried = await atEveryCall(makeError, async point => {
+        const { agent, vms, deps, chain } = makeHost()
+        const tokens = numberTokens(deps)
+        await generateVm(deps, neighbour)
+        const before = agent.snapshot()
+        const made = await generateVm(failingDeps(deps, agent, point), request).catch(() => undefined)
+        const isKept = vms.findVm(request.name)?.state === 'creating'
+        if (made === undefined && !isKept)
+          assert.ok(['', 'disk'].includes(agent.leftovers(request.name).join()), 'something is left')
+        const vm = made ?? (await generateVm(deps, request))
+        assert.deepEqual([vm.state, vm.nftTokenId], ['active', 1n])
+        assert.equal(agent.bindingOf(request.name, 'admin'), '1')
+        assert.equal(tokens(), 2)
+        assert.equal(chain.effects().length, 2, 'one mint for each VM')
+        assert.ok(agent.snapshot().includes(before), 'the neighbour is as it was')
+        await assert.rejects(generateVm(deps, request), { code: 'BH_VM_EXISTS' })
+      })
+      assert.ok(tried >= 30, `${tried} failures`)
+    })
 
   test('unwinds from every step; twice is once', async () => {
     const makeWorld = () => {

@@ -20,7 +20,7 @@ CREATE TABLE vms (
   nft_token_id INTEGER,
   nft_minted_at INTEGER,
   extra TEXT NOT NULL DEFAULT '{}',         -- JSON object: keys of vms.json that are somebody else's
-  creator TEXT                              -- the process that is making it: "<boot id> <pid> <start time>"; only while creating
+  creator TEXT                              -- the process that makes it, or takes it away: "<boot id> <pid> <start time>"; only meanwhile
 ) STRICT;
 -- What lives is unique; what is gone stays as history.
 CREATE UNIQUE INDEX vms_name ON vms (name) WHERE state <> 'destroyed';

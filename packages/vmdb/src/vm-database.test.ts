@@ -123,6 +123,26 @@ test('reserveVm, reapAbandoned: a VM that another process makes is its own while
   assert.equal(one.reapAbandoned().length, 0)
 })
 
+test('markDestroying: one process takes a VM away at a time; when it is gone, another goes on', t => {
+  const path = temporaryPath(t)
+  const alive = new Set(['one', 'two'])
+  const as = (self: string) => open({ path, processes: { self, isAlive: id => alive.has(id) } }).db
+  const one = as('one')
+  const two = as('two')
+  reserve(one, 'web')
+  assert.throws(() => two.markDestroying('web'), { code: 'BH_VM_BUSY', retryable: true })
+  one.markActive('web')
+  const marked = one.markDestroying('web')
+  assert.deepEqual(one.markDestroying('web'), marked, 'twice by the same')
+  assert.throws(() => two.markDestroying('web'), { code: 'BH_VM_BUSY', retryable: true })
+  alive.delete('one')
+  two.markDestroying('web')
+  alive.add('one')
+  assert.throws(() => one.markDestroying('web'), { code: 'BH_VM_BUSY', retryable: true })
+  two.markDestroyed('web')
+  assert.equal(reserve(one, 'web').state, 'creating')
+})
+
 test('numbers rest: the same name has them again at once, others when they have rested', () => {
   const { db, pass } = open({ pools: { ...pools, vmid: { first: 100, last: 101 } } })
   reserve(db, 'a')

@@ -44,7 +44,13 @@ export type VmDatabase = Disposable & {
   markActive(name: string, change?: { expiresAt?: number }): Vm
   /** @param unless.expiredAt - Refuses (`BH_VM_NOT_EXPIRED`) unless the VM has expired at that time: an extension may have come in. */
   markSuspended(name: string, unless?: { expiredAt?: number }): Vm
-  /** The VM is about to be taken away; its numbers stay its own until {@link VmDatabase.markDestroyed}. */
+  /**
+   * The VM is about to be taken away, by this process; its numbers stay its own until {@link VmDatabase.markDestroyed}. One that is being
+   * taken away already is taken over, so that a removal may go on where it was interrupted. To be called before every removal: it
+   * keeps two processes from removing one name, of which the slower would hit the VM that was made of it since.
+   *
+   * @throws {BlockHostError} `BH_VM_BUSY` (retryable) while another process that runs is making it, or taking it away.
+   */
   markDestroying(name: string, unless?: { expiredAt?: number }): Vm
   /** The VM is gone; its numbers begin to rest and its name is free. */
   markDestroyed(name: string): Vm
@@ -156,7 +162,7 @@ function createVmDatabase(context: Context): VmDatabase {
         ...(expiresAt === undefined ? {} : { expires_at: expiry(expiresAt) }),
       }),
     markSuspended: (name, { expiredAt } = {}) => change(name, 'suspended', { suspended_at: now() }, expiredAt),
-    markDestroying: (name, { expiredAt } = {}) => change(name, 'destroying', { creator: null }, expiredAt),
+    markDestroying: (name, { expiredAt } = {}) => atomic(() => markDestroying(context, name, expiredAt)),
     markDestroyed: name => atomic(() => destroy(context, name)),
     setExpiry: (name, expiresAt) => set(name, { expires_at: expiry(expiresAt) }),
     setOwner: (name, wallet) => set(name, { owner_wallet: walletText(wallet), owner: walletText(wallet) }),
@@ -231,7 +237,7 @@ function reserve(context: Context, input: Required<ReserveVm>): Vm {
 
 function takeOver({ rows, processes }: Context, row: VmRow, input: Required<ReserveVm>): Vm {
   if (row.state !== 'creating' || row.owner_wallet !== input.ownerWallet) throw exists(row.name, row.state)
-  if (row.creator !== null && row.creator !== processes.self && processes.isAlive(row.creator)) throw busy(row.name)
+  refuseOthers(processes, row)
   return rows.update(row, { creator: processes.self, expires_at: input.expiresAt })
 }
 
@@ -258,6 +264,19 @@ function move(context: Context, name: string, to: VmState, columns: Columns, exp
   return context.rows.update(row, { ...columns, state: to })
 }
 
+function markDestroying(context: Context, name: string, expiredAt: number | undefined): Vm {
+  const { rows, processes } = context
+  const row = living(context, name)
+  refuseOthers(processes, row)
+  if (row.state === 'destroying') return rows.update(row, { creator: processes.self })
+  return move(context, name, 'destroying', { creator: processes.self }, expiredAt)
+}
+
+/** What one process is making, or taking away, is not for another as long as that one runs. */
+function refuseOthers({ self, isAlive }: Processes, { name, creator }: VmRow): void {
+  if (creator !== null && creator !== self && isAlive(creator)) throw busy(name)
+}
+
 function destroy(context: Context, name: string): Vm {
   const { rows, allocator, restSeconds, now } = context
   const row = rows.findLiving(name)
@@ -269,7 +288,7 @@ function destroy(context: Context, name: string): Vm {
   if (row.state !== 'destroying') throw wrongState(name, row.state, 'destroyed')
   const availableAt = now() + restSeconds
   for (const pool of poolNames) if (row[pool] !== null) allocator.rest(pool, String(row[pool]), { name, availableAt })
-  return rows.update(row, { state: 'destroyed', destroyed_at: now() })
+  return rows.update(row, { state: 'destroyed', destroyed_at: now(), creator: null })
 }
 
 function reap({ db, rows, processes }: Context): Vm[] {

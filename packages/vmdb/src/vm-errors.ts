@@ -23,11 +23,11 @@ export function exists(name: string, state: VmState): BlockHostError {
   })
 }
 
-/** Another process is making it. */
+/** Another process is making it, or taking it away. */
 export function busy(name: string): BlockHostError {
   return new BlockHostError({
     code: 'BH_VM_BUSY',
-    message: `Another process is making ${name}`,
+    message: `Another process is making or removing ${name}`,
     hint: 'Wait for it to end.',
     fields: { name },
     retryable: true,

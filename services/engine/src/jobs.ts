@@ -109,16 +109,15 @@ async function destroyVm(deps: JobDeps, row: Subscription): Promise<JobResult> {
   const vm = vms.findVm(name)
   if (vm !== undefined && vm.state !== 'destroyed' && isOurs(deps, row, vm)) {
     vms.setExpiry(name, row.expiresAt)
-    if (vm.state !== 'destroying')
-      vms.markDestroying(name, row.reason === 'expired' ? { expiredAt: chainNow() + 1 } : {})
-    await finishDestroy(deps, name)
+    await finishDestroy(deps, name, row.reason === 'expired' ? { expiredAt: chainNow() + 1 } : {})
   }
   if (row.reason === 'reorg') return { kind: 'forget' }
   const facts = { vmExpiresAt: undefined, vmOwner: undefined, boundToken: undefined }
   return { kind: 'done', state: 'ended', facts }
 }
 
-async function finishDestroy({ vms, provisioner }: JobDeps, name: string): Promise<void> {
+async function finishDestroy({ vms, provisioner }: JobDeps, name: string, unless = {}): Promise<void> {
+  vms.markDestroying(name, unless)
   await provisioner.destroy(name)
   vms.markDestroyed(name)
 }

@@ -123,17 +123,21 @@ function takeToken(deps: MintDeps, row: Subscription, token: { tokenId: bigint; 
   // The endpoint that was asked may not have the receipt yet; the next turn asks again.
   if (token === undefined) return
   const holder = store.findByToken(token.tokenId)
-  if (holder !== undefined && holder.id !== row.id) {
-    log.error(
-      { subscription: row.id, token: token.tokenId, holder: holder.id },
-      'a token is known for another subscription',
-    )
-    store.change(row.id, mintFailed(deps, row, `token ${token.tokenId} belongs to subscription ${holder.id}`))
-    return
-  }
+  if (holder !== undefined && holder.id !== row.id) readTokenAgain(deps, holder)
   const change = { tokenId: token.tokenId, tokenOwner: token.to, boundToken: undefined }
   store.change(row.id, { ...settled, ...change, state: runningState({ ...change, boundToken: undefined }) })
   log.info({ subscription: row.id, token: token.tokenId }, 'access token minted')
+}
+
+/**
+ * Forgets the token of a subscription whose own receipt has to be read again: another one's says that it is not its. A reorganization
+ * deeper than the confirmations renumbers tokens when a mint among them failed before, or fails since. Its mint is not repeated: it has its key.
+ */
+function readTokenAgain({ store, log }: MintDeps, { id, state, tokenId }: Subscription): void {
+  log.warn({ subscription: id, token: tokenId }, 'the access token has another number than before')
+  const isRunning = state === 'minted' || state === 'live'
+  const unknown = { tokenId: undefined, tokenOwner: undefined, boundToken: undefined }
+  store.change(id, { ...unknown, ...(isRunning ? { state: 'created' } : {}) })
 }
 
 function mintFailed(
