@@ -4,6 +4,7 @@ import type { Clock } from '@blockhost/kit/clock.ts'
 import { BlockHostError } from '@blockhost/kit/errors.ts'
 import { createFakeRootAgent } from '@blockhost/provisioners/libvirt/fake-root-agent.ts'
 import { createLibvirtProvisioner } from '@blockhost/provisioners/libvirt/libvirt.ts'
+import { atEveryCall } from '@blockhost/testkit/failure-point.ts'
 import type { Processes } from '@blockhost/vmdb/owner-process.ts'
 import { openVmDatabase, type VmDatabase } from '@blockhost/vmdb/vm-database.ts'
 import { type CollectOptions, collect } from './collect.ts'
@@ -54,16 +55,21 @@ async function makeHost(
     jump: (days: number) => {
       wall += days * day
     },
-    collect: (options: Partial<CollectOptions> = {}, look?: () => Promise<never>) =>
+    collect: (options: Partial<CollectOptions & { vms: VmDatabase }> = {}, look?: () => Promise<never>) =>
       collect(
-        { vms, provisioner, clock, look: look ?? (() => Promise.resolve({ timestamp: block, expiries })) },
+        {
+          vms: options.vms ?? vms,
+          provisioner,
+          clock,
+          look: look ?? (() => Promise.resolve({ timestamp: block, expiries })),
+        },
         { ...everything, ...options },
       ),
   }
 }
 
 const nothing = { suspended: [], destroyed: [], extended: [], failed: [] }
-const [a, b] = ['blockhost-001', 'blockhost-002']
+const [a, b, paid] = ['blockhost-001', 'blockhost-002', 'blockhost-003']
 
 describe('collect', () => {
   test('suspends what has expired, destroys it after the grace, and leaves what is paid', async t => {
@@ -172,33 +178,37 @@ describe('collect', () => {
     assert.equal(host.vms.findVm(a)!.state, 'active')
   })
 
-  for (const action of ['vm-status', 'vm-shutdown', 'vm-network-del'])
-    test(`a suspension that was interrupted at ${action} is finished by the next run`, async t => {
-      const host = await makeHost(t, { [a]: 1 })
-      host.pass(2)
-      const error = new BlockHostError({ code: 'BH_SOCKET_TIMEOUT', message: 'no answer', retryable: true })
-      host.agent.failOn(action, { error, when: 'before' })
-      assert.equal((await host.collect()).failed.length, 1)
-      host.agent.failOn(action, undefined)
-      await host.collect()
-      assert.equal(await host.provisioner.status(a), 'stopped')
-      assert.deepEqual(host.agent.leftovers(a), ['disk', 'seed', 'domain'], 'no route')
-    })
-
-  for (const action of ['vm-stop', 'vm-network-del', 'vm-destroy'])
-    for (const when of ['before', 'after'] as const)
-      test(`an end that was interrupted ${when} ${action} is finished by the next run`, async t => {
-        const host = await makeHost(t, { [a]: 1, [b]: 1 })
-        host.pass(2)
+  const rounds = {
+    suspension: { days: [2], left: ['disk', 'seed', 'domain'], state: 'suspended' },
+    end: { days: [2, 10], left: [], state: 'destroyed' },
+  } as const
+  for (const [what, { days, left, state }] of Object.entries(rounds))
+    test(`${what}: whichever call fails, or loses its answer, the next run ends it; paid VMs are untouched`, async t => {
+      const makeError = () => new BlockHostError({ code: 'BH_SOCKET_TIMEOUT', message: 'no answer', retryable: true })
+      const tried = await atEveryCall(makeError, async point => {
+        const host = await makeHost(t, { [a]: 1, [b]: 1, [paid]: 100 })
+        for (const [index, time] of days.entries()) {
+          host.pass(time)
+          if (index < days.length - 1) await host.collect()
+        }
+        const call = host.agent.call
+        const writes = ['markSuspended', 'markDestroying', 'markDestroyed', 'setExpiry'] as const
+        host.agent.call = point.wrap(host.agent, ['call']).call
+        const vms = point.when === 'before' ? point.wrap(host.vms, writes) : host.vms
+        const first = await host.collect({ vms }).catch(error => assert.equal(error, point.error))
+        // One VM that fails does not keep the other.
+        if (point.struck() !== undefined && first !== undefined) assert.equal(first.failed.length, 1)
+        host.agent.call = call
         await host.collect()
-        host.pass(10)
-        const error = new BlockHostError({ code: 'BH_SOCKET_TIMEOUT', message: 'no answer', retryable: true })
-        host.agent.failOn(action, { error, when })
-        const first = await host.collect()
-        assert.equal(first.failed.length, 2, 'one VM that fails does not keep the other')
-        host.agent.failOn(action, undefined)
-        assert.deepEqual((await host.collect()).destroyed.toSorted(), [a, b])
-        assert.equal(host.agent.snapshot(), '')
-        assert.deepEqual(await host.collect(), nothing)
+        for (const name of [a, b]) {
+          assert.deepEqual(host.agent.leftovers(name), left)
+          assert.equal(await host.provisioner.status(name), state === 'destroyed' ? 'absent' : 'stopped')
+          assert.equal(host.vms.findVm(name)!.state, state)
+        }
+        assert.deepEqual(host.agent.leftovers(paid), ['disk', 'seed', 'domain', 'network'])
+        assert.equal(await host.provisioner.status(paid), 'running')
+        assert.deepEqual(await host.collect(), nothing, 'never twice')
       })
+      assert.ok(tried >= 10, `${tried} failures`)
+    })
 })
