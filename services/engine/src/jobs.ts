@@ -129,12 +129,13 @@ const makeAnew: JobResult = {
   facts: { vmExpiresAt: undefined, vmOwner: undefined, boundToken: undefined },
 }
 
-/** Whether the VM database says that the VM is gone; a removal that was begun is ended. */
+/** Whether the VM database says that the VM is gone, or another one has its name; a removal that was begun is ended. */
 async function isGone(deps: JobDeps, row: Subscription): Promise<boolean> {
   const name = vmNameOf(row.id)
   const vm = deps.vms.findVm(name)
-  if (vm?.state === 'destroying' && isOurs(deps, row, vm)) await finishDestroy(deps, name)
-  return vm === undefined || vm.state === 'destroying' || vm.state === 'destroyed'
+  if (vm === undefined || !isOurs(deps, row, vm)) return true
+  if (vm.state === 'destroying') await finishDestroy(deps, name)
+  return vm.state === 'destroying' || vm.state === 'destroyed'
 }
 
 /** A VM of that name may be somebody else's: of an earlier contract, or made by hand. */
