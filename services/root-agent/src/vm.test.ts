@@ -80,7 +80,7 @@ test('vm-define: what libvirt is given, whole', async t => {
     <boot dev="hd"/>
   </os>
   <features><acpi/><apic/></features>
-  <cpu mode="custom" match="exact"><model fallback="allow">Nehalem</model></cpu>
+  <cpu mode="maximum"><feature policy="disable" name="avx"/><feature policy="disable" name="avx2"/></cpu>
   <clock offset="utc"/>
   <on_poweroff>destroy</on_poweroff>
   <on_reboot>restart</on_reboot>
