@@ -56,7 +56,8 @@ async function serve({ paths, socketPath }: Extract<Command, { kind: 'serve' | '
   const addresses = () => Object.values(networkInterfaces()).flatMap(each => each ?? [])
   await using service = await startService(config, inherited ?? {}, { clock: systemClock, log, addresses })
   log.info({ machine: config.machine.id, mode: config.mode, pagePort: service.pagePort }, 'ready')
-  setTimeout(flushCompileCache, 1000).unref() // after the first answer: it is what somebody waits for
+  // After the first code, which somebody waits for, and before its answer.
+  setTimeout(() => import('./judge.ts').then(flushCompileCache, () => undefined), 500).unref()
   // Started by hand, it stays: nothing would start it again.
   await Promise.race([stopped, ...(inherited === undefined ? [] : [service.whenIdle(config.idleExitMs)])])
   log.info({}, 'ending')
