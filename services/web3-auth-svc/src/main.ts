@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { flushCompileCache } from 'node:module'
 import { networkInterfaces } from 'node:os'
 import { systemClock } from '@blockhost/kit/clock.ts'
-import { describeError, type ExitCode, exitCodes, toExitCode } from '@blockhost/kit/errors.ts'
+import { describeError, type ExitCode, exitCodes, messageOf, toExitCode } from '@blockhost/kit/errors.ts'
 import { type Command, helpText, parseArgv } from './argv.ts'
 
 /** Runs one command line to its end; `argv` is without program and script. */
@@ -57,7 +57,11 @@ async function serve({ paths, socketPath }: Extract<Command, { kind: 'serve' | '
   await using service = await startService(config, inherited ?? {}, { clock: systemClock, log, addresses })
   log.info({ machine: config.machine.id, mode: config.mode, pagePort: service.pagePort }, 'ready')
   // After the first code, which somebody waits for, and before its answer.
-  setTimeout(() => import('./judge.ts').then(flushCompileCache, () => undefined), 500).unref()
+  const prepare = async () => {
+    await import('./judge.ts')
+    flushCompileCache()
+  }
+  setTimeout(() => void prepare().catch(error => log.error({ problem: messageOf(error) }, 'not prepared')), 500).unref()
   // Started by hand, it stays: nothing would start it again.
   await Promise.race([stopped, ...(inherited === undefined ? [] : [service.whenIdle(config.idleExitMs)])])
   log.info({}, 'ending')
