@@ -133,4 +133,4 @@ fi
 # 4. Over to the workspace's own Node.
 
 [ -f "$entry" ] || fail "$entry is missing: this tree has no $what"
-exec "$node" "$entry" "$@"
+exec "$node" --disable-warning=ExperimentalWarning "$entry" "$@"
