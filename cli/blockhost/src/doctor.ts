@@ -153,7 +153,7 @@ async function checkAgent({ rootAgentSocket, provisioner }: EngineConfig): Promi
     if (fields.accelerator === 'kvm') return good(what, 'both answer; KVM')
     return warning(what, 'both answer, but without KVM VMs are slow', 'Switch virtualization on in the firmware.')
   } catch (error) {
-    return bad(what, messageOf(error), hintOf(error, agentTodo))
+    return bad(what, messageOf(error), agentTodo)
   }
 }
 

@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { type ActionContext, defineAction } from './action.ts'
 import { refused } from './errors.ts'
 import { int, templateId, vmName } from './params.ts'
+import { giveToQemu } from './qemu-user.ts'
 import { findTemplate, vmFiles } from './vm-files.ts'
 
 /**
@@ -26,6 +27,7 @@ export const vmDiskCreate = defineAction({
     const { disk } = vmFiles(context.host, name)
     if (existsSync(disk)) {
       await checkSame(context, disk, image, bytes)
+      giveToQemu(context.host, disk)
       return { created: false }
     }
     const partial = join(config.paths.vms, `.${name}.disk`)
@@ -33,6 +35,7 @@ export const vmDiskCreate = defineAction({
     const overlay = ['-f', 'qcow2', '-F', 'qcow2', '-b', image]
     await context.exec('qemu-img', ['create', '-q', ...overlay, partial, String(bytes)])
     chmodSync(partial, 0o600)
+    giveToQemu(context.host, partial)
     renameSync(partial, disk)
     return { created: true }
   },

@@ -1,3 +1,5 @@
+import type { QemuUser } from './qemu-user.ts'
+
 /** What a domain is rendered from. Everything has been checked; texts are escaped all the same. */
 export type DomainSpec = {
   readonly name: string
@@ -13,6 +15,8 @@ export type DomainSpec = {
   readonly console: string
   readonly accelerator: 'kvm' | 'qemu'
   readonly architecture: 'x86_64' | 'aarch64'
+  /** Who QEMU runs as, with the files as they are; `undefined`: libvirt decides, and gives the files to whom it decided on. */
+  readonly qemuUser: QemuUser | undefined
   /** Boots this kernel directly; `undefined`: the disk's boot loader. */
   readonly kernel: { readonly kernel: string; readonly initrd: string; readonly cmdline: string } | undefined
 }
@@ -69,8 +73,15 @@ ${renderBoot(spec)}${renderCpu(spec)}
       <stats period="10"/>
     </memballoon>
   </devices>
-</domain>
+${renderOwner(spec)}</domain>
 `
+}
+
+/** `relabel="no"`: libvirt changes no owners. */
+function renderOwner({ qemuUser }: DomainSpec): string {
+  if (qemuUser === undefined) return ''
+  const label = `+${qemuUser.uid}:+${qemuUser.gid}`
+  return `  <seclabel type="static" model="dac" relabel="no">\n    <label>${label}</label>\n  </seclabel>\n`
 }
 
 function renderBoot({ architecture, kernel }: DomainSpec): string {

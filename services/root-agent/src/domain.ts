@@ -27,7 +27,7 @@ export const vmDefine = defineAction({
   timeoutMs: 30_000,
   lane: laneOf,
   async run({ name, vcpus, memory_mib, mac, template }, context) {
-    const { config, accelerator, architecture } = context.host
+    const { config, accelerator, architecture, qemuUser } = context.host
     if (vcpus > config.vm.max_vcpus) throw refused(`vcpus: at most ${config.vm.max_vcpus} (vm.max_vcpus)`)
     if (memory_mib > config.vm.max_memory_mib)
       throw refused(`memory_mib: at most ${config.vm.max_memory_mib} (vm.max_memory_mib)`)
@@ -48,6 +48,7 @@ export const vmDefine = defineAction({
       console: files.console,
       accelerator,
       architecture,
+      qemuUser,
       kernel: kernel === undefined ? undefined : { ...kernel, cmdline: readFileSync(kernel.cmdline, 'utf8').trim() },
     })
     writeFileAtomic(files.domain, xml, { mode: 0o600 })

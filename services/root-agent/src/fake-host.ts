@@ -53,7 +53,12 @@ export function createFakeHost(t: TestContext, toml = ''): FakeHost {
   writeFileSync(join(config.paths.templates, `${fakeTemplate}.qcow2`), JSON.stringify({ size: 2 ** 31 }), {
     mode: 0o644,
   })
-  const machine = { kvm: join(root, 'no-kvm'), cpuInfo: '/proc/cpuinfo', procSys: join(root, 'proc/sys') }
+  const machine = {
+    kvm: join(root, 'no-kvm'),
+    cpuInfo: '/proc/cpuinfo',
+    procSys: join(root, 'proc/sys'),
+    etc: join(root, 'etc'),
+  }
   const host = describeHost(config, { gid, clock: systemClock, log: silentLog }, machine)
   const exec: Exec = async (command, args, options) => {
     const argv = [command, ...args]

@@ -30,7 +30,7 @@ function open(t: TestContext, toml = '') {
   const config = parseRootAgentConfig(`${toml}\n[paths]\nconfig = ${JSON.stringify(root)}\n${paths.join('\n')}`, 'x')
   const describe = (cpu: string) => {
     writeFileSync(join(root, 'cpuinfo'), cpu)
-    const machine = { kvm: join(root, 'kvm'), cpuInfo: join(root, 'cpuinfo'), procSys: root }
+    const machine = { kvm: join(root, 'kvm'), cpuInfo: join(root, 'cpuinfo'), procSys: root, etc: root }
     return describeHost(config, { gid: 0, clock: systemClock, log: silentLog }, machine)
   }
   return { root, config, describe }

@@ -7,6 +7,7 @@ import type { Clock } from '@blockhost/kit/clock.ts'
 import { readTextFile } from '@blockhost/kit/files.ts'
 import type { Log } from '@blockhost/kit/log.ts'
 import type { RootAgentConfig } from './config.ts'
+import { findQemuUser, type QemuUser } from './qemu-user.ts'
 import { checkTrusted } from './trusted-path.ts'
 
 /** The machine as the configuration describes it; the root-owned files of the host are read when they are needed. */
@@ -20,6 +21,8 @@ export type Host = {
   /** Whether the processor can run guests itself. `unusable`: /dev/kvm is there, but nothing behind it. */
   readonly kvm: KvmState
   readonly architecture: 'x86_64' | 'aarch64'
+  /** As whom libvirt runs QEMU; `undefined`: as root. */
+  readonly qemuUser: QemuUser | undefined
   /** Where kernel settings are read and written, `/proc/sys`. */
   readonly procSys: string
   /** Reads `db.yaml`. @throws {BlockHostError} when it is missing, wrong, or could be written by others than root. */
@@ -32,13 +35,18 @@ export type Host = {
 export type KvmState = 'usable' | 'unusable' | 'absent'
 
 /** Where the machine tells about itself; tests have another. */
-export type MachinePaths = { readonly kvm: string; readonly cpuInfo: string; readonly procSys: string }
+export type MachinePaths = {
+  readonly kvm: string
+  readonly cpuInfo: string
+  readonly procSys: string
+  readonly etc: string
+}
 
 /** Describes the machine; finds out whether KVM can be used. */
 export function describeHost(
   config: RootAgentConfig,
   about: { gid: number; clock: Clock; log: Log },
-  machine: MachinePaths = { kvm: '/dev/kvm', cpuInfo: '/proc/cpuinfo', procSys: '/proc/sys' },
+  machine: MachinePaths = { kvm: '/dev/kvm', cpuInfo: '/proc/cpuinfo', procSys: '/proc/sys', etc: '/etc' },
 ): Host {
   const { accelerator } = config.vm
   const kvm = findKvm(machine)
@@ -49,6 +57,7 @@ export function describeHost(
     kvm,
     procSys: machine.procSys,
     architecture: process.arch === 'arm64' ? 'aarch64' : 'x86_64',
+    qemuUser: findQemuUser(machine.etc),
     readDb: () => readTrusted(config, dbConfigFile),
     findAllocation: () =>
       existsSync(join(config.paths.config, brokerAllocationFile.name))

@@ -6,6 +6,7 @@ import { z } from 'zod'
 import { defineAction } from './action.ts'
 import { refused } from './errors.ts'
 import { int, ipv4, ipv6, mac, vmName } from './params.ts'
+import { giveToQemu } from './qemu-user.ts'
 import { vmFiles } from './vm-files.ts'
 
 const maxUserDataBytes = 128 * 1024
@@ -32,7 +33,7 @@ export type SeedNetwork = z.output<typeof network>
 /**
  * `vm-seed-write {name, user_data, network}`: writes the NoCloud seed (cloudinit.readthedocs.io, datasource NoCloud) of a VM: an ISO 9660
  * image labelled `cidata` with `user-data` as given, and `meta-data` and `network-config` as the agent makes them. What is in user_data
- * runs as root in that VM and nowhere else. Only root can read the image.
+ * runs as root in that VM and nowhere else. Only root and the VM's QEMU can read the image.
  */
 export const vmSeedWrite = defineAction({
   schema: z.strictObject({ name: vmName, user_data: userData, network }),
@@ -56,6 +57,7 @@ export const vmSeedWrite = defineAction({
       const paths = Object.keys(files).map(file => join(folder, file))
       await exec('genisoimage', ['-quiet', '-output', image, '-volid', 'cidata', '-joliet', '-rock', ...paths])
       chmodSync(image, 0o600)
+      giveToQemu(host, image)
       renameSync(image, seed)
     } finally {
       rmSync(folder, { recursive: true, force: true })
