@@ -114,13 +114,15 @@ function showReceipts({ chain }: World): void {
 }
 
 /** What happens once. */
-async function makeWeather({ chain, count, note }: World, random: Random): Promise<void> {
+async function makeWeather(world: World, random: Random): Promise<void> {
+  const { chain, count, note } = world
   const { port } = chain
-  const kind = random.pick(['fee-spike', 'pool-forgotten', 'nonce-taken'] as const)
+  const kind = random.pick(['fee-spike', 'pool-forgotten', 'nonce-taken', 'clock-jump'] as const)
   count(kind)
   note(kind)
   if (kind === 'fee-spike') port.world.baseFeeWei = usualFeeWei * BigInt(random.pick([1, 5, 30]))
   else if (kind === 'pool-forgotten') port.forgetPool()
+  else if (kind === 'clock-jump') world.jumpClock(random.pick([-1, 1]) * random.pick([60, 3600, day]))
   else await chain.useKeyElsewhere()
 }
 

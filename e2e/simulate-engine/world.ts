@@ -40,6 +40,7 @@ export const faultKinds = [
   'hypervisor-failed',
   'hypervisor-answer-lost',
   'disk-full',
+  'clock-jump',
   'power-cut',
   'host-restart',
   'gc',
@@ -70,6 +71,8 @@ export type World = Facts & {
   count(kind: FaultKind): void
   /** Time passes on this machine. */
   pass(seconds: number): void
+  /** The machine's wall clock is set. */
+  jumpClock(seconds: number): void
   /** One turn of the engine, and all jobs it begins; the engine may die in it, and another one begins. */
   turn(): Promise<void>
   /** `vm-gc --execute`, from a timer or by hand. */
@@ -95,7 +98,8 @@ export function makeWorld(random: Random, mutate: Mutation): World {
     violations.push(violation)
   }
   let nowMs = 1_800_000_000_000
-  const clock: Clock = { now: () => nowMs, monotonic: () => nowMs, sleep: nextTurn }
+  let wallOffsetMs = 0
+  const clock: Clock = { now: () => nowMs + wallOffsetMs, monotonic: () => nowMs, sleep: nextTurn }
   const provisioner = createFakeProvisioner()
   const store = openStore(':memory:', clock)
   const processes = makeProcesses()
@@ -175,6 +179,9 @@ export function makeWorld(random: Random, mutate: Mutation): World {
     ...{ ...facts, chances, faults, trace, violations, waiting: [], note, count, turn, collectGarbage },
     pass(seconds) {
       nowMs += seconds * 1000
+    },
+    jumpClock(seconds) {
+      wallOffsetMs += seconds * 1000
     },
     restartHost() {
       for (const [name, vm] of provisioner.vms) {

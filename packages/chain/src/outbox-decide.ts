@@ -58,16 +58,19 @@ const minTakenDepth = 2
 /** Paying so many times what the chain asks has not helped, so paying more will not either. */
 const maxOverpay = 10n
 
+/** Since when an entry's nonce has been used by something unknown, as far as this process saw without a break. */
+export type Missing = { readonly block: bigint; readonly ms: number }
+
 /**
  * Tells what `view` shows about an entry; `receipts` are those of the view by hash.
  *
- * @param when.wasAway - Nobody looked for a while: what was missing then may have shown itself meanwhile, so that its time begins anew.
+ * @param missing - `ms`: for so long, by the monotonic clock.
  */
 export function findOnChain(
   entry: Entry,
   view: PortView,
   receipts: ReadonlyMap<string, Receipt>,
-  { nowMs, wasAway }: { readonly nowMs: number; readonly wasAway: boolean },
+  missing: Missing | undefined,
   options: OutboxOptions,
 ): Finding {
   const attempt = entry.attempts.findLast(({ hash }) => receipts.has(hash))
@@ -81,13 +84,11 @@ export function findOnChain(
     // An endpoint that is behind can't know; one that is not says that the block was replaced.
     return view.blockNumber >= entry.blockNumber! ? { kind: 'dropped' } : nothing
   }
-  if (view.latestNonce <= entry.nonce) return entry.missingSince === undefined ? nothing : { kind: 'free' }
-  if (entry.missingSince === undefined || wasAway) return { kind: 'missing' }
+  if (view.latestNonce <= entry.nonce) return missing === undefined ? nothing : { kind: 'free' }
+  if (missing === undefined) return { kind: 'missing' }
   const depth = BigInt(Math.max(options.confirmations, minTakenDepth))
-  const isDeep = view.blockNumber >= entry.missingSince + depth
-  return isDeep && Math.abs(nowMs - entry.missingAt!) >= (options.takenAfterMs ?? options.stuckAfterMs)
-    ? { kind: 'taken' }
-    : nothing
+  const isDeep = view.blockNumber >= missing.block + depth
+  return isDeep && missing.ms >= (options.takenAfterMs ?? options.stuckAfterMs) ? { kind: 'taken' } : nothing
 }
 
 /**

@@ -27,8 +27,6 @@ CREATE TABLE outbox (
   contract_address TEXT,
   problem          TEXT,
   detail           TEXT,
-  missing_since    INTEGER,
-  missing_at       INTEGER,
   times_taken      INTEGER NOT NULL DEFAULT 0,
   refused_since    INTEGER,
   void_wanted      INTEGER NOT NULL DEFAULT 0,
@@ -108,8 +106,6 @@ export type Entry = {
   readonly problem: OutboxProblem | undefined
   readonly detail: string | undefined
   /** Block and Unix milliseconds at which its nonce was first seen used while none of its transactions was seen. */
-  readonly missingSince: bigint | undefined
-  readonly missingAt: number | undefined
   readonly timesTaken: number
   readonly refusedSince: bigint | undefined
   readonly voidWanted: boolean
@@ -130,8 +126,6 @@ export type EntryChange = {
   contract_address?: Address | null
   problem?: OutboxProblem | null
   detail?: string | null
-  missing_since?: bigint | null
-  missing_at?: number | null
   times_taken?: number
   refused_since?: bigint | null
   void_wanted?: number
@@ -274,8 +268,6 @@ function toEntry(row: Row, attempts: readonly Row[]): Entry {
     contractAddress: (row.contract_address ?? undefined) as Address | undefined,
     problem: (row.problem ?? undefined) as OutboxProblem | undefined,
     detail: (row.detail ?? undefined) as string | undefined,
-    missingSince: (row.missing_since ?? undefined) as bigint | undefined,
-    missingAt: row.missing_at === null ? undefined : Number(row.missing_at),
     timesTaken: Number(row.times_taken),
     refusedSince: (row.refused_since ?? undefined) as bigint | undefined,
     voidWanted: row.void_wanted === 1n,

@@ -127,7 +127,8 @@ export function createOutbox(
   const holes = new Map<number, { block: bigint; atMs: number }>()
   let running: Promise<readonly OutboxRow[]> | undefined
   let polled: { head: bigint; atMs: number } | undefined
-  let wasAway = true
+  /** Kept here alone: what was missing while nobody looked may have shown itself. */
+  const missing = new Map<number, { block: bigint; atMs: number }>()
   refuseForeignAccount(store.findForeignAccount(account), account)
 
   async function turn(head: bigint): Promise<readonly OutboxRow[]> {
@@ -135,7 +136,7 @@ export function createOutbox(
     const before = store.numbered()
     if (!isWorthPolling(before, head)) return []
     const view = await port.poll({ receiptsOf: before.flatMap(entry => entry.attempts.map(attempt => attempt.hash)) })
-    wasAway = polled === undefined || clock.monotonic() - polled.atMs > options.stuckAfterMs
+    if (polled === undefined || clock.monotonic() - polled.atMs > options.stuckAfterMs) missing.clear()
     polled = { head, atMs: clock.monotonic() }
     const changed = new Set<number>()
     transaction(db, () => settle(before, view, changed))
@@ -174,10 +175,13 @@ export function createOutbox(
     view: PortView,
     receipts: Parameters<typeof findOnChain>[2],
   ): EntryChange | undefined {
-    const finding = findOnChain(entry, view, receipts, { nowMs: clock.now(), wasAway }, options)
+    const since = missing.get(entry.id)
+    const known = since && { block: since.block, ms: clock.monotonic() - since.atMs }
+    const finding = findOnChain(entry, view, receipts, known, options)
     if (finding.kind === 'nothing') return undefined
-    if (finding.kind === 'missing') return { missing_since: view.blockNumber, missing_at: clock.now() }
-    if (finding.kind === 'free') return { missing_since: null, missing_at: null }
+    if (finding.kind === 'missing') missing.set(entry.id, { block: view.blockNumber, atMs: clock.monotonic() })
+    else missing.delete(entry.id)
+    if (finding.kind === 'missing' || finding.kind === 'free') return undefined
     if (finding.kind === 'dropped') return onDropped(entry)
     if (finding.kind === 'taken') return onTaken(entry)
     const { attempt, receipt, final } = finding
@@ -189,8 +193,7 @@ export function createOutbox(
     // An old nonce that turns out to be ours after all is the entry's nonce again.
     const isFree = store.findByNonce(account, attempt.nonce) === undefined
     const nonce = entry.nonce ?? (isFree ? attempt.nonce : null)
-    const known = { ...receiptChange(receipt), missing_since: null, missing_at: null }
-    return { ...known, state, nonce, account, problem: problem ?? null }
+    return { ...receiptChange(receipt), state, nonce, account, problem: problem ?? null }
   }
 
   function onDropped(entry: Entry): EntryChange {
@@ -208,8 +211,7 @@ export function createOutbox(
     const over = entry.voidWanted || timesTaken >= maxTimesTaken
     const state = over ? 'cancelled' : 'queued'
     const problem = over ? (entry.problem ?? 'nonce-taken') : null
-    const unnumbered = { nonce: null, account: null, missing_since: null, missing_at: null }
-    return { ...unnumbered, state, problem, times_taken: timesTaken }
+    return { nonce: null, account: null, state, problem, times_taken: timesTaken }
   }
 
   function reportTwice(entry: Entry, attempt: Attempt): void {

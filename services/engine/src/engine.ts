@@ -78,6 +78,8 @@ export type Engine = {
 
 const mintsPerTurn = 200
 const syncsPerTurn = 500
+/** No step that failed waits longer. */
+const longestPauseMs = 3_600_000
 
 /**
  * Makes the engine. SQLite is intent; chain and hypervisor are facts; each turn closes the difference. Every step is durable before its
@@ -90,6 +92,8 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
   let latest: { head: bigint; snapshot: SubscriptionsSnapshot; atMs: number } | undefined
   let lastPollAt: number | undefined
   let powerComparedAt = Number.NEGATIVE_INFINITY
+  /** How far the wall clock is ahead of the monotonic one. */
+  let clockAheadMs: number | undefined
 
   const runner = createRunner({
     ...{ store, clock, log, random },
@@ -118,6 +122,7 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
 
   async function turn(): Promise<{ more: boolean; error: unknown }> {
     let more = false
+    await attempt('what waits for a time that never comes could not be found', heedClock)
     await attempt('the chain could not be read', async () => {
       const result = await follower.poll(rules)
       lastPollAt = clock.now()
@@ -174,6 +179,15 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
         ...(isAsleep ? { state: 'resuming' } : {}),
       })
     }
+  }
+
+  /** Pauses end by the wall clock, as they outlive the process. Where that was set back, what waits is due at once. */
+  async function heedClock(): Promise<void> {
+    const nowMs = clock.now()
+    const aheadMs = nowMs - clock.monotonic()
+    const isBack = clockAheadMs !== undefined && aheadMs < clockAheadMs - 1000
+    if (clockAheadMs === undefined || isBack) store.wake(isBack ? nowMs : nowMs + longestPauseMs)
+    clockAheadMs = aheadMs
   }
 
   async function startJobs(): Promise<void> {

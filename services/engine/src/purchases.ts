@@ -79,7 +79,9 @@ async function scan({ store, chain, clock }: PurchaseDeps, rows: readonly Subscr
   const saved = JSON.parse(store.getState('scan') ?? '{"next":"-1","restAt":0}') as { next: string; restAt: number }
   let next = BigInt(saved.next)
   if (next < 0n) {
-    if (clock.now() < saved.restAt) return []
+    const restMs = saved.restAt - clock.now()
+    // A longer rest than there is means that the wall clock was set back.
+    if (restMs > 0 && restMs <= scanAgainMs) return []
     next = head
   }
   const fromBlock = next >= scanBlocks ? next - scanBlocks + 1n : 0n

@@ -38,6 +38,17 @@ describe('store', () => {
     assert.deepEqual(ids(store.jobs(['paid', 'creating'], 2)), [2, 3])
   })
 
+  it('wake: what waits for a time beyond a limit is due now, and nothing else', () => {
+    const { store, add } = world()
+    add(1n, 'paid', { retryAt: 50_000 })
+    add(2n, 'paid', { retryAt: 2_000, dataRetryAt: 50_000 })
+    add(3n, 'paid', { retryAt: 2_000, dataRetryAt: 2_000 })
+    assert.deepEqual(ids(store.jobs(['paid'], 9)), [])
+    store.wake(2_000)
+    assert.deepEqual(ids(store.jobs(['paid'], 9)), [1, 2])
+    assert.deepEqual(ids(store.withoutData(9)), [1, 2])
+  })
+
   it('due: what expired and runs, what is paid and suspended, what was suspended long enough', () => {
     const { store, add } = world()
     for (const [index, state] of (['created', 'minting', 'minted', 'live'] as const).entries())

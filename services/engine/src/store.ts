@@ -43,6 +43,8 @@ export type Store = Disposable & {
   withToken(afterId: bigint, limit: number): Subscription[]
   /** Those of which the VM database does not know expiry or owner yet. */
   unsynced(limit: number): Subscription[]
+  /** Makes due now what waits for a time after `latestMs` (Unix ms). Cost O(all): for when the wall clock was set back. */
+  wake(latestMs: number): void
   countByState(): Readonly<Partial<Record<State, number>>>
   countProblems(): { failing: number; needsKey: number; withoutData: number }
   getState(key: string): string | undefined
@@ -99,6 +101,10 @@ export function openStore(path: string, clock: Clock): Store {
     unsynced: one(
       `${all} INDEXED BY subscriptions_unsynced WHERE vm_expires_at IS NOT NULL AND state NOT IN ('creating', 'ending', 'ended')
          AND (vm_expires_at <> expires_at OR (token_owner IS NOT NULL AND vm_owner IS NOT token_owner)) LIMIT ?`,
+    ),
+    wake: db.prepare(
+      `UPDATE subscriptions SET retry_at = min(retry_at, ?1), data_retry_at = min(data_retry_at, ?1)
+       WHERE retry_at > ?2 OR data_retry_at > ?2`,
     ),
     countByState: db.prepare('SELECT state, count(*) AS n FROM subscriptions GROUP BY state'),
     countProblems: db.prepare(
@@ -157,6 +163,7 @@ export function openStore(path: string, clock: Clock): Store {
     above: (id, limit) => rows(statements.after.all(id, limit)),
     withToken: (afterId, limit) => rows(statements.withToken.all(afterId, limit)),
     unsynced: limit => rows(statements.unsynced.all(limit)),
+    wake: latestMs => void statements.wake.run(clock.now(), latestMs),
     countByState: () =>
       Object.fromEntries(
         (statements.countByState.all() as { state: State; n: number }[]).map(({ state, n }) => [state, n]),
