@@ -8,6 +8,7 @@ const limits: Readonly<Record<string, number>> = {
   submitRequest: 300_000,
   submitResponse: 140_000,
   submitResponsesEach: 120_000,
+  mint: 250_000,
 }
 
 /** The first generation's contracts, compiled and measured the same way (issue 2). */
