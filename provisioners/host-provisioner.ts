@@ -28,7 +28,7 @@ export function connectHostProvisioner(
     throw new BlockHostError({
       code: 'BH_CONFIG_INVALID',
       message: `${folder}/engine.yaml can't be used: vm_template is missing`,
-      hint: 'Run `build-template` and put the id it prints there.',
+      hint: 'Run `node image/build-template.ts --folder /var/lib/blockhost/templates` in the source tree and put the id it prints there.',
       fields: { folder },
       exitCode: exitCodes.badConfig,
     })
