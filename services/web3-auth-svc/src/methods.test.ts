@@ -18,6 +18,8 @@ describe('the documented methods', () => {
     const { ask } = setUp()
     assert.deepEqual(await ask('health'), { success: true, token_id: 'ok' })
     assert.deepEqual(await ask('health', { wallet_address: wallet }), { success: true, token_id: 'ok' })
+    const unwell = setUp({ prepare: () => assert.fail('a file is missing') })
+    assert.deepEqual(await unwell.ask('health'), { success: false, error: 'answers can not be judged' })
   })
 
   it('get_nfts and verify_access answer with the ids the backend gives', async () => {
@@ -152,6 +154,7 @@ type World = {
   verdict?: Verdict
   perSource?: number
   perUser?: number
+  prepare?: () => void
 }
 
 function setUp(world: World = {}) {
@@ -180,6 +183,7 @@ function setUp(world: World = {}) {
       judged.push([user, answer])
       return verdict
     },
+    prepare: async () => world.prepare?.(),
     invite: ({ code }) => ({ text: `Code: ${code}`, prompt: 'Paste: ' }),
     chain,
     contract: 'contract' in world ? world.contract : contract,

@@ -27,6 +27,8 @@ export type MethodDeps = {
   readonly users: RateLimit
   /** Judges an answer; never rejects. */
   readonly judge: (challenge: Challenge, answer: string) => Promise<Verdict>
+  /** Loads what {@link MethodDeps.judge} needs. */
+  readonly prepare: () => Promise<unknown>
   /** Text for the terminal. */
   readonly invite: (challenge: Challenge) => { readonly text: string; readonly prompt: string }
   readonly chain: ChainBackend | undefined
@@ -50,7 +52,7 @@ export function createMethods(deps: MethodDeps): Methods {
     verify: params => verify(params, deps),
     get_nfts: params => getNfts(params, deps),
     verify_access: params => getNfts(params, deps),
-    health: () => ({ success: true, token_id: 'ok' }),
+    health: () => health(deps),
   }
   return async request => {
     const { method, params } = (request ?? {}) as { method?: unknown; params?: unknown }
@@ -114,6 +116,17 @@ function refusal(taken: Challenge, verdict: Verdict & { ok: false }, log: Log): 
 /** What is written about an attempt: never the code, the session or the signature. */
 function auditOf({ user, service, rhost }: Challenge) {
   return { user, service, rhost }
+}
+
+/** Well is what can judge; whoever waits for this answer finds everything loaded. */
+async function health({ prepare, log }: MethodDeps): Promise<Reply> {
+  try {
+    await prepare()
+    return { success: true, token_id: 'ok' }
+  } catch (error) {
+    log.error({ problem: messageOf(error) }, 'nobody can be signed in')
+    return fail('answers can not be judged')
+  }
 }
 
 async function getNfts(params: unknown, { chain, contract, log }: MethodDeps): Promise<Reply> {

@@ -153,6 +153,7 @@ async function startFrames(
       const { judge } = await import('./judge.ts') // secp256k1 is slow to load, and showing a code needs none
       return judge({ user, text, answer }, options, judgeDeps)
     },
+    prepare: () => import('./judge.ts'),
     invite: challenge => renderInvitation(challenge, machine.id, place),
     chain,
     contract: chainConfig?.contract,
