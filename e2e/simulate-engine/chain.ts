@@ -71,10 +71,12 @@ export type SimulatedChain = {
   readonly served: readonly View[]
   /** Puts acts into the next block, so many seconds later. */
   mine(acts: readonly Act[], seconds: number): Promise<void>
+  /** Whether a transaction of the minter that had counted as final waits again: then nothing takes its place. */
+  hasFinalOnesWaiting(): boolean
   /** Another program mines a transaction with the minter's key. */
   useKeyElsewhere(): Promise<void>
-  /** Takes blocks away, and returns what happened in them. @param forget - The minter's transactions are not waiting again, either. */
-  reorg(depth: number, options: { forget: boolean }): Promise<Act[]>
+  /** Takes blocks away, and returns what happened in them. @param options.forget - The minter's transactions are not waiting again, either. */
+  reorg(depth: number, options: { forget: boolean; isDeep: boolean }): Promise<Act[]>
 }
 
 const contracts = { subscriptions: `0x${'51'.repeat(20)}`, nft: `0x${'52'.repeat(20)}` } as const
@@ -89,6 +91,7 @@ export function simulateChain(flip: () => boolean): SimulatedChain {
   const served: View[] = []
   const calls = new WeakMap<UnsignedTransaction, Call>()
   const refused = new WeakMap<object, boolean>()
+  const final = new WeakSet<object>()
   let tokens: readonly Token[] = []
   let clock = 1_800_000_000
   let known: View | undefined
@@ -189,11 +192,13 @@ export function simulateChain(flip: () => boolean): SimulatedChain {
       times.set(block, clock)
       await readTokens()
     },
+    hasFinalOnesWaiting: () => port.pool().some(transaction => final.has(transaction)),
     async useKeyElsewhere() {
       port.useNonceElsewhere()
       await readTokens()
     },
     async reorg(depth, options) {
+      if (options.isDeep) for (const transaction of port.effects()) final.add(transaction)
       const gone: Act[] = []
       for (let block = port.height(); block > port.height() - BigInt(depth); block--) {
         gone.unshift(...(acts.get(block) ?? []))

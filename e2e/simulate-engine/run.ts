@@ -77,7 +77,8 @@ async function reorganize({ chain, waiting, count, note }: World, random: Random
   if (depth < 1) return
   count('reorg')
   // Nodes forget what they took out of a block now and then; out of one that counted as final, never.
-  const gone = await chain.reorg(depth, { forget: depth <= confirmations && random.chance(0.3) })
+  const isDeep = depth > confirmations
+  const gone = await chain.reorg(depth, { isDeep, forget: !isDeep && random.chance(0.3) })
   const kept = gone.filter(act => act.kind !== 'buy' || !random.chance(0.3))
   note(`reorganization of ${depth}, ${gone.length - kept.length} purchases for ever`)
   waiting.unshift(...(random.chance(0.5) ? random.shuffle(kept) : kept))
@@ -118,6 +119,8 @@ async function makeWeather(world: World, random: Random): Promise<void> {
   const { chain, count, note } = world
   const { port } = chain
   const kind = random.pick(['fee-spike', 'pool-forgotten', 'nonce-taken', 'clock-jump'] as const)
+  const isRival = kind === 'pool-forgotten' || kind === 'nonce-taken'
+  if (isRival && chain.hasFinalOnesWaiting()) return
   count(kind)
   note(kind)
   if (kind === 'fee-spike') port.world.baseFeeWei = usualFeeWei * BigInt(random.pick([1, 5, 30]))

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import type { DatabaseSync } from 'node:sqlite'
+import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import type { Clock } from '@blockhost/kit/clock.ts'
 import { openDatabase, transaction } from '@blockhost/kit/sqlite.ts'
 import { adoptPools, createAllocator, type PoolName, poolNames } from './allocator.ts'
@@ -350,6 +350,13 @@ export type Rows = {
 }
 
 function createRows(db: DatabaseSync): Rows {
+  // One for each set of columns; there are few.
+  const statements = new Map<string, StatementSync>()
+  const prepared = (sql: string): StatementSync => {
+    const statement = statements.get(sql) ?? db.prepare(sql)
+    statements.set(sql, statement)
+    return statement
+  }
   const living = db.prepare("SELECT * FROM vms WHERE name = ? AND state <> 'destroyed'")
   const destroyed = db.prepare("SELECT * FROM vms WHERE name = ? AND state = 'destroyed' ORDER BY id DESC LIMIT 1")
   return {
@@ -359,12 +366,12 @@ function createRows(db: DatabaseSync): Rows {
       const names = Object.keys(columns)
       const marks = names.map(() => '?').join(', ')
       const sql = `INSERT INTO vms (${names.join(', ')}) VALUES (${marks}) RETURNING *`
-      return db.prepare(sql).get(...Object.values(columns)) as VmRow
+      return prepared(sql).get(...Object.values(columns)) as VmRow
     },
     update(row, columns) {
       const assignments = Object.keys(columns).map(name => `${name} = ?`)
       const sql = `UPDATE vms SET ${assignments.join(', ')} WHERE id = ? RETURNING *`
-      return toVm(db.prepare(sql).get(...Object.values(columns), row.id) as VmRow)
+      return toVm(prepared(sql).get(...Object.values(columns), row.id) as VmRow)
     },
   }
 }

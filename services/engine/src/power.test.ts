@@ -42,9 +42,17 @@ describe('comparePower', () => {
       3: ['live', 'running'],
       4: ['suspended', 'stopped'],
       5: ['ending', 'stopped'],
+      6: ['minting', 'stopped'],
     })
-    assert.equal(await compare(), 2)
-    assert.deepEqual([1n, 2n, 3n, 4n, 5n].map(state), ['resuming', 'suspending', 'live', 'suspended', 'ending'])
+    assert.equal(await compare(), 3)
+    assert.deepEqual([1n, 2n, 3n, 4n, 5n, 6n].map(state), [
+      'resuming',
+      'suspending',
+      'live',
+      'suspended',
+      'ending',
+      'resuming',
+    ])
     assert.equal(await compare(), 0)
   })
 

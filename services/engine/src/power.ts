@@ -41,8 +41,9 @@ export async function comparePower({ store, provisioner, log, isBusy }: PowerDep
   }
 }
 
+/** A mint under way is taken up again after the resume: its key stays the same. */
 function isRunning({ state }: Subscription): boolean {
-  return state === 'created' || state === 'minted' || state === 'live'
+  return state === 'created' || state === 'minting' || state === 'minted' || state === 'live'
 }
 
 function noteLoss(store: Store, row: Subscription, exists: boolean): void {
