@@ -58,6 +58,9 @@ const minTakenDepth = 2
 /** Paying so many times what the chain asks has not helped, so paying more will not either. */
 const maxOverpay = 10n
 
+/** A transaction that everything waits for is handed over again after so many blocks without it: a reorg may have emptied the pool. */
+const patienceBlocks = 3n
+
 /** Since when an entry's nonce has been used by something unknown, as far as this process saw without a break. */
 export type Missing = { readonly block: bigint; readonly ms: number }
 
@@ -95,6 +98,7 @@ export function findOnChain(
  * Decides what to send for an entry that has a nonce and is in no block.
  *
  * @param isNext - Whether it has the lowest such nonce; the others wait for that one, unless they pay less than the base fee.
+ * @param triedBlock - The chain's height when it was last handed over, as far as this process knows.
  */
 export function decideSend(
   entry: Entry,
@@ -102,6 +106,7 @@ export function decideSend(
   isNext: boolean,
   nowMs: number,
   options: OutboxOptions,
+  triedBlock?: bigint,
 ): SendDecision {
   const last = entry.attempts.findLast(attempt => attempt.nonce === entry.nonce)
   // Past its nonce there is nothing to win: one of ours is mined, or a foreign one.
@@ -113,7 +118,8 @@ export function decideSend(
     if (fees !== undefined) return { kind: 'replace', fees, isVoid: last.isVoid || entry.voidWanted }
     if (isDue(last, nowMs, options)) return { kind: 'capped', attempt: last }
   }
-  return isDue(last, nowMs, options) ? { kind: 'again', attempt: last } : wait
+  const isForgotten = isNext && triedBlock !== undefined && view.blockNumber >= triedBlock + patienceBlocks
+  return isForgotten || isDue(last, nowMs, options) ? { kind: 'again', attempt: last } : wait
 }
 
 /** One raise for each block at most, so that a node that never accepts does not drive the price. */

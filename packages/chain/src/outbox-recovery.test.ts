@@ -94,6 +94,25 @@ describe('reorgs and endpoints that are behind', () => {
     assert.equal(outbox().find('a')?.attempts, 1)
   })
 
+  it('sends again, three blocks later and long before it counts as stuck, what the pool forgot', async () => {
+    const { outbox, chain, tick } = setup()
+    outbox().enqueue(intent('a'))
+    await tick()
+    chain.forgetPool()
+    for (let block = 0; block < 2; block++) {
+      chain.mine()
+      await tick()
+      assert.equal(chain.pool().length, 0)
+    }
+    chain.mine()
+    await tick()
+    chain.mine()
+    await tick()
+    assert.deepEqual(effectsOf(chain), ['a'])
+    assert.equal(outbox().find('a')?.attempts, 1)
+    assert.equal(chain.calls.send, 2)
+  })
+
   it('does nothing when an endpoint is behind the block that holds the transaction', async () => {
     const { outbox, chain, tick, finish } = setup()
     outbox().enqueue(intent('a'))

@@ -129,6 +129,8 @@ export function createOutbox(
   let polled: { head: bigint; atMs: number } | undefined
   /** Kept here alone: what was missing while nobody looked may have shown itself. */
   const missing = new Map<number, { block: bigint; atMs: number }>()
+  /** Entry -> the chain's height when its bytes were last handed over. */
+  const triedBlock = new Map<number, bigint>()
   refuseForeignAccount(store.findForeignAccount(account), account)
 
   async function turn(head: bigint): Promise<readonly OutboxRow[]> {
@@ -148,6 +150,9 @@ export function createOutbox(
       outgoing.toSorted((a, b) => a.attempt.nonce - b.attempt.nonce),
       changed,
     )
+    for (const { entry } of outgoing) triedBlock.set(entry.id, view.blockNumber)
+    const open = new Set(store.numbered().map(entry => entry.id))
+    for (const id of triedBlock.keys()) if (!open.has(id)) triedBlock.delete(id)
     return [...changed].flatMap(id => store.get(id) ?? []).map(toRow)
   }
 
@@ -226,7 +231,7 @@ export function createOutbox(
     const outgoing: Outgoing[] = []
     const drafts: Draft[] = []
     for (const [index, entry] of unmined.entries()) {
-      const decision = decideSend(entry, view, index === 0, clock.now(), options)
+      const decision = decideSend(entry, view, index === 0, clock.now(), options, triedBlock.get(entry.id))
       if (decision.kind === 'replace') drafts.push({ ...decision, entry, nonce: entry.nonce })
       if (decision.kind === 'again' || decision.kind === 'capped') outgoing.push({ entry, attempt: decision.attempt })
       if (decision.kind === 'capped') flag(entry, 'fee-cap', 'replacing it would cost more', changed)
