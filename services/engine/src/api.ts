@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs'
+import { chmodSync, rmSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import { BlockHostError } from '@blockhost/kit/errors.ts'
 import type { EngineStatus } from './engine.ts'
@@ -28,6 +28,7 @@ export async function serveApi(path: string, deps: ApiDeps): Promise<AsyncDispos
   })
   server.requestTimeout = 5_000
   await listen(server, path)
+  chmodSync(path, 0o660) // whatever the umask: for the group too, as the folder lets it in
   return {
     [Symbol.asyncDispose]: () =>
       new Promise(resolve => {
