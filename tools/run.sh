@@ -23,7 +23,7 @@ network='iproute2:ip iputils-ping:ping ndppd:ndppd nftables:nft procps:sysctl wi
 machines='qemu-system-x86:qemu-system-x86_64 qemu-utils:qemu-img libvirt-daemon-system:libvirtd libvirt-clients:virsh
   genisoimage:genisoimage mmdebstrap:mmdebstrap e2fsprogs:mkfs.ext4 binutils:strip openssh-client:ssh bsdutils:script systemd:systemctl'
 module='gcc:gcc make:make libc6-dev:/usr/include/stdlib.h libpam0g-dev:/usr/include/security/pam_modules.h'
-login=openssh-server:/usr/sbin/sshd
+login='openssh-server:/usr/sbin/sshd systemd-container:systemd-nspawn'
 debian="$network $machines $module"
 case $what in
   demo)
