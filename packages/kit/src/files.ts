@@ -54,22 +54,30 @@ export function writeFileAtomic(path: string, data: string | Uint8Array, options
   }
 }
 
+/** Options of {@link readTextFile}. */
+export type ReadOptions = {
+  readonly maxBytes?: number
+  /** What the file is, for the message. Default `file`. */
+  readonly what?: string
+  readonly hints?: Readonly<Record<string, string>>
+}
+
 /**
  * Reads a small text file.
  *
  * @param options.maxBytes - Longer files are refused. Default 1 MiB.
+ * @param options.hints - What to do, by the code of the system's error, e.g. `ENOENT`, where the caller knows better.
  * @throws {BlockHostError} `BH_FILE_READ_FAILED` (exit 78), `BH_FILE_TOO_LARGE` (exit 78).
  */
-export function readTextFile(path: string, options: { maxBytes?: number; what?: string } = {}): string {
-  const { maxBytes = 1024 * 1024, what = 'file' } = options
+export function readTextFile(path: string, options: ReadOptions = {}): string {
+  const { maxBytes = 1024 * 1024, what = 'file', hints = {} } = options
   let text: string
   try {
     text = readFileSync(path, 'utf8')
   } catch (cause) {
-    const hint =
-      (cause as NodeJS.ErrnoException).code === 'ENOENT'
-        ? `Create ${path}, or name another path.`
-        : `Check the permissions of ${path}.`
+    const code = (cause as NodeJS.ErrnoException).code ?? ''
+    const usual = code === 'ENOENT' ? `Create ${path}, or name another path.` : `Check the permissions of ${path}.`
+    const hint = hints[code] ?? usual
     throw new BlockHostError({
       code: 'BH_FILE_READ_FAILED',
       message: `Could not read the ${what} ${path}`,

@@ -96,8 +96,12 @@ export function readConfig(paths: { service: string; login: string }): AuthConfi
   })
 }
 
+/** Node's own permission model refuses, whether the file is there or not. */
+const deniedHint =
+  'The program may read /etc/web3-auth and /etc/pam_web3 only; for another folder start it with WEB3_AUTH_NODE_OPTIONS=--allow-fs-read=FOLDER.'
+
 function readFile<T>(path: string, shape: Shape<T>): T {
-  const source = readTextFile(path, { what: 'configuration' })
+  const source = readTextFile(path, { what: 'configuration', hints: { ERR_ACCESS_DENIED: deniedHint } })
   let table: unknown
   try {
     table = parseToml(source)
