@@ -4,7 +4,7 @@ import { readTextFile } from '@blockhost/kit/files.ts'
 import { logLevels } from '@blockhost/kit/log.ts'
 import { z } from 'zod'
 import { deviceName, int, port } from './params.ts'
-import { privateNetwork } from './private-ranges.ts'
+import { privateNetwork } from './private-network.ts'
 import { checkTrusted } from './trusted-path.ts'
 
 const path = z

@@ -1,4 +1,4 @@
-import { isIpv6, privateIpv4, publicIpv6 } from './private-ranges.ts'
+import { isIpv6, privateIpv4, publicIpv6 } from '@blockhost/net/public-address.ts'
 import { bridgeLinkLocal } from './seed.ts'
 
 /** Name of the nftables table (family inet) between VMs, host and world. */
