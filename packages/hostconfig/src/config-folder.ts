@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { BlockHostError, exitCodes } from '@blockhost/kit/errors.ts'
 import { readTextFile } from '@blockhost/kit/files.ts'
 import { parse as parseYaml } from 'yaml'
@@ -30,7 +31,15 @@ export type ConfigFile<T> = {
  */
 export function readConfigFile<T>(file: ConfigFile<T>, folder: string): T {
   const path = join(folder, file.name)
-  return file.parse(readTextFile(path, { what: 'configuration' }), path)
+  return file.parse(readTextFile(path, { what: 'configuration', hints: hintsFor(file.name, path) }), path)
+}
+
+const rights = 'Run this as root or as the user blockhost (`runuser -u blockhost -- …`).'
+
+function hintsFor(name: string, path: string): Record<string, string> {
+  const example = fileURLToPath(new URL(`../examples/${name}`, import.meta.url))
+  const copy = existsSync(example) ? { ENOENT: `Copy ${example} to ${path} and fill it in (docs/operations.md).` } : {}
+  return { ...copy, EACCES: rights }
 }
 
 /** Same as {@link readConfigFile}; `undefined` when there is no such file. */

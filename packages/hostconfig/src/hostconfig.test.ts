@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import type { BlockHostError } from '@blockhost/kit/errors.ts'
 import fc from 'fast-check'
 import { addressbookFile } from './addressbook.ts'
 import { adminCommandsFile } from './admin-commands.ts'
@@ -31,6 +32,43 @@ test('readConfigFile, findConfigFile: from a folder; only find may miss', t => {
   mkdirSync(folder, { recursive: true })
   writeFileSync(join(folder, 'db.yaml'), 'gc_grace_days: 3\n')
   assert.equal(readConfigFile(dbConfigFile, folder).gcGraceDays, 3)
+})
+
+test('readConfigFile: a missing file points to its example', t => {
+  const folder = mkdtempSync(join(tmpdir(), 'bh-hostconfig-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const path = join(folder, 'web3-defaults.yaml')
+  assert.throws(
+    () => readConfigFile(web3ConfigFile, folder),
+    (error: BlockHostError) => {
+      const example = /^Copy (\/.*\/examples\/web3-defaults\.yaml) to /.exec(error.hint ?? '')?.[1]
+      assert.match(readFileSync(example!, 'utf8'), /subscription_contract/)
+      return error.hint!.includes(` to ${path} and fill it in`)
+    },
+  )
+})
+
+test('the examples: can be used once the placeholders are filled in', () => {
+  const example = (name: string) =>
+    readFileSync(new URL(`../examples/${name}`, import.meta.url), 'utf8')
+      .replaceAll('<0x and 40 hex digits>', wallet)
+      .replace('<your endpoint>', 'rpc.example.net')
+  const web3 = parse(web3ConfigFile, example('web3-defaults.yaml'))
+  assert.deepEqual([web3.rpcUrls, web3.nftContract], [['https://rpc.example.net'], wallet])
+  assert.deepEqual(planSize(parse(blockhostConfigFile, example('blockhost.yaml')), 7), {
+    vcpus: 1,
+    memoryMiB: 1024,
+    diskGiB: 10,
+  })
+  assert.equal(parse(dbConfigFile, example('db.yaml')).gcGraceDays, 7)
+  // And with all that is commented out.
+  for (const file of [web3ConfigFile, blockhostConfigFile, dbConfigFile] as ConfigFile<unknown>[])
+    parse(
+      file,
+      example(file.name)
+        .replace(/^#(?! \S)/gm, '')
+        .replace('public_secret: ""', 'public_secret: "x"'),
+    )
 })
 
 test('db.yaml: the documented file', () => {
