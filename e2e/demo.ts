@@ -41,6 +41,7 @@ async function run(story: Story, signal: AbortSignal, acts: Acts): Promise<boole
   // Compiled code of the commands is kept beside the record, so that each start after the first is as quick as an installed one's.
   await using lab = await createLab({ env: { NODE_COMPILE_CACHE: resolve(buildFolder, 'compile-cache') } })
   signal.addEventListener('abort', () => void lab[Symbol.asyncDispose]())
+  story.title('Act 1: two hosts behind NAT get public IPv6 from a broker')
   story.tell('lab', 'ten machines: internet, upstream, carrier, broker, two NATs, two hosts, two VMs')
   await using chain = await startChain(lab)
   story.tell('lab', `chain ${chain.chainId} (anvil) at ${chain.rpcUrl}`)
@@ -54,7 +55,7 @@ async function run(story: Story, signal: AbortSignal, acts: Acts): Promise<boole
     return false
   }
   if (!acts.shop) return true
-  story.title('\nHost A sells VMs: from payment to a wallet-signed login')
+  story.title('\nAct 2: host A sells VMs, from payment to a wallet-signed login')
   return await playShopAct(demo, signal)
 }
 
@@ -85,7 +86,7 @@ async function main(): Promise<number> {
   const story = createStory(process.stdout, process.env, interrupted.signal)
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => interrupted.abort(name))
   const startedAt = performance.now()
-  story.title('BlockHost: two hosts behind NAT get public IPv6 from a broker, on chain')
+  story.title('BlockHost: from a prefix on chain to a login with a wallet')
   const gaveUp = new Promise<false>(resolve => {
     interrupted.signal.addEventListener('abort', () => systemClock.sleep(unwindMs).then(() => resolve(false)))
   })

@@ -13,7 +13,7 @@ export async function parallel(demo: ShopDemo): Promise<string> {
   const startedAt = performance.now()
   const bought = await Promise.all(wallets.map(wallet => buy(shop, wallet, days)))
   customers.push(...bought)
-  story.tell('buyers', `${count} of them pay at once: ${bought.map(({ vm }) => vm).join(', ')}`)
+  story.tell('buyers', `${count} of them pay at once: ${bought.map(({ vm }) => vm).join(', ')} boot side by side`)
   const items = await Promise.all(bought.map(customer => reaches(shop, customer, 'live')))
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(1)
   expect(new Set(items.map(({ token }) => token)).size === count, `${count} different tokens`, items)

@@ -9,7 +9,10 @@ export async function vm({ shop, story, customers }: ShopDemo): Promise<string> 
   const isStarted = async () => ((await shop.domains('running')).includes(customer.vm) ? true : undefined)
   await eventually(`libvirt to run ${customer.vm}`, isStarted, { withinMs: 60_000 })
   const started = since()
-  story.tell('host-a', `${customer.vm} is started ${started} s after the payment`)
+  story.tell(
+    'host-a',
+    `${customer.vm} is started ${started} s after the payment, and boots (some 15 s in software emulation)`,
+  )
   const { token } = await reaches(shop, customer, 'live')
   const live = since()
   expect(token !== null, 'an access token', 'none')
