@@ -213,7 +213,7 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
   async function compareWithHypervisor(): Promise<void> {
     if (clock.monotonic() - powerComparedAt < rules.powerIntervalMs) return
     powerComparedAt = clock.monotonic()
-    await comparePower({ store, provisioner, log, isBusy: runner.isBusy })
+    await comparePower({ store, provisioner, log, isBusy: runner.isBusy, vmState: id => findVm(id)?.state })
   }
 
   // --- loop -------------------------------------------------------------------------------------------------------------

@@ -235,9 +235,9 @@ export function createFollower(deps: FollowDeps): Follower {
       counters.extended += 1
       deps.log.info({ ...fields, expiresAt: change.expiresAt }, 'extended')
     }
+    if (change.reason === 'cancelled' && row.reason !== 'cancelled') counters.cancelled += 1
     if (change.state === undefined || change.state === row.state) return
     if (change.state === 'dropped') counters.dropped += 1
-    if (change.reason === 'cancelled') counters.cancelled += 1
     const isLoss = change.state === 'dropped' || change.reason === 'expired-unserved'
     deps.log[isLoss ? 'warn' : 'info'](fields, isLoss ? (change.reason ?? 'a reorganization took a purchase') : 'state')
   }

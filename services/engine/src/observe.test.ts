@@ -82,6 +82,7 @@ describe('observe: time', () => {
     assert.equal(after(ending, paid, { ...over, vmState: () => 'suspended' }), 'resuming')
     assert.equal(after(ending, paid, { ...over, vmState: () => 'destroying' }), 'facts')
     assert.equal(after(ending, paid, { ...over, isBusy: true }), 'facts')
+    assert.equal(after(ending, paid, { ...over, vmState: () => 'creating' }), 'creating')
   })
 
   it('serves again what is paid again after its end', () => {
@@ -102,21 +103,38 @@ describe('observe: time', () => {
 })
 
 describe('observe: cancelled', () => {
-  for (const state of [
-    'paid',
-    'creating',
-    'created',
-    'minting',
-    'minted',
-    'live',
-    'suspended',
-    'resuming',
-    'dropped',
-  ] as const) {
-    it(`ends what is ${state}`, () => {
-      assert.equal(after(row(state), view(row(state), { cancelled: true })), 'ending cancelled')
+  const cancelled = (of: Subscription, change: Partial<ObserveContext> = {}) =>
+    after(of, view(of, { cancelled: true }), change)
+
+  for (const state of ['paid', 'creating', 'dropped'] as const) {
+    it(`ends what is ${state}, as nobody was given it`, () => {
+      assert.equal(cancelled(row(state)), 'ending cancelled')
     })
   }
+
+  for (const state of ['created', 'minting', 'minted', 'live', 'resuming'] as const) {
+    it(`suspends what is ${state} until the cancellation is confirmed`, () => {
+      assert.equal(cancelled(row(state)), 'suspending cancelled')
+      assert.equal(cancelled(row(state), { confirmations: 0 }), 'ending cancelled')
+    })
+  }
+
+  it('ends what is suspended when the cancellation is confirmed', () => {
+    assert.equal(cancelled(row('suspended')), 'facts cancelled')
+    const noted = row('suspended', { reason: 'cancelled', changedBlock: 101n })
+    assert.equal(cancelled(noted, { blockNumber: 102n }), 'same')
+    assert.equal(cancelled(noted, { blockNumber: 103n }), 'ending cancelled')
+    assert.equal(cancelled(row('suspended'), { confirmations: 0 }), 'ending cancelled')
+  })
+
+  it('undoes it when a reorganization took the cancellation', () => {
+    const suspended = row('suspended', { reason: 'cancelled' })
+    assert.equal(after(suspended, view(suspended)), 'resuming')
+    const ending = row('ending', { reason: 'cancelled' })
+    assert.equal(after(ending, view(ending), { vmState: () => 'suspended' }), 'resuming')
+    const ended = row('ended', { reason: 'cancelled' })
+    assert.equal(after(ended, view(ended)), 'paid')
+  })
 
   it('ends at once what was never begun, and stays ended', () => {
     assert.equal(after(row('seen'), view(row('seen'), { cancelled: true })), 'ended cancelled')

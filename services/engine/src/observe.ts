@@ -82,7 +82,7 @@ function factsOf(row: Subscription, view: SubscriptionView, { isBusy }: ObserveC
 }
 
 function decideState(row: Subscription, isCancelled: boolean, context: ObserveContext): SubscriptionChange {
-  if (isCancelled) return decideCancelled(row)
+  if (isCancelled) return decideCancelled(row, context)
   const isExpired = context.chainNow >= row.expiresAt
   switch (row.state) {
     case 'seen':
@@ -100,15 +100,15 @@ function decideState(row: Subscription, isCancelled: boolean, context: ObserveCo
       return isExpired ? suspend(context.chainNow) : {}
     case 'suspending':
     case 'suspended':
-      return isExpired ? decideSuspended(row, context) : { ...begin('resuming'), suspendedAt: undefined }
+      if (isExpired) return decideSuspended(row, context)
+      return { ...begin('resuming'), suspendedAt: undefined, reason: undefined }
     case 'resuming':
       return isExpired ? suspend(context.chainNow) : {}
     case 'ending':
-      return decideEnding(row, isExpired, context)
+      return decideEnding(isExpired, context)
     case 'ended':
-      return isExpired || row.reason === 'cancelled'
-        ? {}
-        : { ...begin('paid'), reason: undefined, boundToken: undefined }
+      // Also where a reorganization took the cancellation.
+      return isExpired ? {} : { ...begin('paid'), reason: undefined, boundToken: undefined }
     case 'dropped':
       return begin(stateBeforeDrop(row))
   }
@@ -119,16 +119,32 @@ function stateBeforeDrop(row: Subscription): Subscription['state'] {
   return row.suspendedAt === undefined ? runningState(row) : 'suspending'
 }
 
-function decideCancelled(row: Subscription): SubscriptionChange {
+/** What was handed over is suspended first, as that can be undone: it ends when the cancellation has its confirmations. */
+function decideCancelled(
+  row: Subscription,
+  { blockNumber, chainNow, confirmations }: ObserveContext,
+): SubscriptionChange {
+  const isNoted = row.reason === 'cancelled'
+  const isHandedOver = row.state !== 'dropped' || row.vmExpiresAt !== undefined
   switch (row.state) {
     case 'seen':
       return end('cancelled')
     case 'ended':
-      return row.reason === 'cancelled' ? {} : { reason: 'cancelled' }
     case 'ending':
-      return row.reason === 'cancelled' ? {} : { reason: 'cancelled' }
-    default:
+      return isNoted ? {} : { reason: 'cancelled' }
+    case 'paid':
+    case 'creating':
       return { ...begin('ending'), reason: 'cancelled' }
+    case 'suspending':
+    case 'suspended':
+      if (confirmations > 0 && !isNoted) return { reason: 'cancelled' }
+      return isNoted && blockNumber - row.changedBlock < BigInt(confirmations)
+        ? {}
+        : { ...begin('ending'), reason: 'cancelled' }
+    default:
+      return confirmations === 0 || !isHandedOver
+        ? { ...begin('ending'), reason: 'cancelled' }
+        : { ...suspend(chainNow), reason: 'cancelled' }
   }
 }
 
@@ -137,14 +153,14 @@ function decideSuspended(row: Subscription, { chainNow, graceSeconds }: ObserveC
   return row.state === 'suspended' && chainNow >= since + graceSeconds ? { ...begin('ending'), reason: 'expired' } : {}
 }
 
-/** Somebody paid while the VM waited for its end: as long as nothing was taken away, it is kept. */
-function decideEnding(row: Subscription, isExpired: boolean, context: ObserveContext): SubscriptionChange {
-  const isSaved = row.reason !== 'cancelled' && !isExpired && !context.isBusy
-  if (!isSaved) return {}
+/** Somebody paid while the VM waited for its end, or its cancellation is gone: as long as nothing was taken away, it is kept. */
+function decideEnding(isExpired: boolean, context: ObserveContext): SubscriptionChange {
+  if (isExpired || context.isBusy) return {}
   const vm = context.vmState()
-  return vm === 'suspended' || vm === 'active'
-    ? { ...begin('resuming'), reason: undefined, suspendedAt: undefined }
-    : {}
+  const saved = { reason: undefined, suspendedAt: undefined }
+  if (vm === 'suspended' || vm === 'active') return { ...begin('resuming'), ...saved }
+  // It was to end before it was whole.
+  return vm === 'creating' ? { ...begin('creating'), ...saved } : {}
 }
 
 function suspend(chainNow: number): SubscriptionChange {

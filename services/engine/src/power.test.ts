@@ -3,6 +3,7 @@ import { describe, it } from 'node:test'
 import type { Clock } from '@blockhost/kit/clock.ts'
 import { silentLog } from '@blockhost/kit/log.ts'
 import { createFakeProvisioner } from '@blockhost/testkit/fake-provisioner.ts'
+import type { VmState } from '@blockhost/vmdb/vm.ts'
 import { comparePower } from './power.ts'
 import { openStore } from './store.ts'
 import { type State, vmNameOf } from './subscription.ts'
@@ -30,8 +31,10 @@ async function world(powers: Readonly<Record<number, readonly [State, 'running' 
     if (power === 'stopped') provisioner.cutPower(vmNameOf(id))
   }
   const busy = new Set<bigint>()
-  const compare = () => comparePower({ store, provisioner, log: silentLog, isBusy: id => busy.has(id) })
-  return { store, provisioner, compare, busy, state: (id: bigint) => store.find(id)!.state }
+  const known = new Map<bigint, VmState>(Object.keys(powers).map(key => [BigInt(key), 'active']))
+  const compare = () =>
+    comparePower({ store, provisioner, log: silentLog, isBusy: id => busy.has(id), vmState: id => known.get(id) })
+  return { store, provisioner, compare, busy, known, state: (id: bigint) => store.find(id)!.state }
 }
 
 describe('comparePower', () => {
@@ -65,6 +68,14 @@ describe('comparePower', () => {
     await provisioner.create({ ...size, name: 'blockhost-001', vmid: 1, mac: 'm', ipv4, ipv6: undefined })
     await compare()
     assert.equal(store.find(1n)?.errorCode, undefined)
+  })
+
+  it('makes anew what is paid, and ends what is not, where the VM database says that it was taken away', async () => {
+    const { compare, known, state, store } = await world({ 1: ['live', 'absent'], 2: ['suspended', 'absent'] })
+    known.clear()
+    assert.equal(await compare(), 2)
+    assert.deepEqual([state(1n), state(2n)], ['resuming', 'ending'])
+    assert.deepEqual([store.find(2n)?.reason, store.find(2n)?.error], ['expired', undefined])
   })
 
   it('leaves alone what a step is working on', async () => {

@@ -1,5 +1,6 @@
 import type { Log } from '@blockhost/kit/log.ts'
 import type { Provisioner } from '@blockhost/provisioners/provisioner.ts'
+import type { VmState } from '@blockhost/vmdb/vm.ts'
 import type { Store } from './store.ts'
 import { type Subscription, subscriptionIdOf, vmNameOf } from './subscription.ts'
 
@@ -9,17 +10,20 @@ export type PowerDeps = {
   readonly provisioner: Provisioner
   readonly log: Log
   isBusy(id: bigint): boolean
+  /** What the VM database says; `undefined`: it has no VM of the subscription, or took it away. */
+  vmState(id: bigint): VmState | undefined
 }
 
 const lost = 'BH_VM_LOST'
 
 /**
  * Compares what runs with what should: after a restart of the host, or another program's doing. A paid VM that is off is
- * started, one that is not paid and runs is suspended. One that is gone is told: its data are somebody's, so nothing is made anew.
+ * started, one that is not paid and runs is suspended. One that is gone is told: its data are somebody's, so nothing is made anew,
+ * unless the VM database says that it was taken away.
  *
  * @returns How many subscriptions were put to work.
  */
-export async function comparePower({ store, provisioner, log, isBusy }: PowerDeps): Promise<number> {
+export async function comparePower({ store, provisioner, log, isBusy, vmState }: PowerDeps): Promise<number> {
   const seen = new Map((await provisioner.list()).map(({ name, power }) => [name, power]))
   let changes = 0
   for (const [name, power] of seen) {
@@ -35,7 +39,12 @@ export async function comparePower({ store, provisioner, log, isBusy }: PowerDep
   }
   for (let after = 0n; ; ) {
     const rows = store.after(after, 1000)
-    for (const row of rows) if (!isBusy(row.id)) noteLoss(store, row, seen.has(vmNameOf(row.id)))
+    for (const row of rows) {
+      if (isBusy(row.id)) continue
+      const exists = seen.has(vmNameOf(row.id))
+      if (!exists && hadVm(row) && vmState(row.id) === undefined) changes += noteRemoval(store, row)
+      else noteLoss(store, row, exists)
+    }
     if (rows.length < 1000) return changes
     after = rows.at(-1)!.id
   }
@@ -44,6 +53,18 @@ export async function comparePower({ store, provisioner, log, isBusy }: PowerDep
 /** A mint under way is taken up again after the resume: its key stays the same. */
 function isRunning({ state }: Subscription): boolean {
   return state === 'created' || state === 'minting' || state === 'minted' || state === 'live'
+}
+
+function hadVm(row: Subscription): boolean {
+  return isRunning(row) || row.state === 'suspended'
+}
+
+/** Somebody who knows the VM database took it away (vm-gc, a person): what is paid is made anew, the rest is over. */
+function noteRemoval(store: Store, row: Subscription): number {
+  const cleared = { error: undefined, errorCode: undefined }
+  if (row.state !== 'suspended') store.change(row.id, { ...cleared, state: 'resuming' })
+  else store.change(row.id, { ...cleared, state: 'ending', reason: row.reason ?? 'expired' })
+  return 1
 }
 
 function noteLoss(store: Store, row: Subscription, exists: boolean): void {

@@ -29,12 +29,16 @@ export type ReportItem = {
 export type Report = {
   readonly counts: Readonly<Partial<Record<State, number>>>
   readonly items: readonly ReportItem[]
+  /** How many more there would be. */
+  readonly omitted: number
 }
+
+const mostItems = 200
 
 /**
  * Reads the engine's database beside the running engine; changes nothing.
  *
- * @param options.all - Every subscription; else those with trouble and those under way, 200 at most.
+ * @param options.all - Every subscription; else those with trouble and those under way, 200 at most; `omitted` counts the rest.
  * @throws {BlockHostError} `BH_ENGINE_DATABASE_MISSING` (exit 78) when no engine ever ran here; `BH_DATABASE_OPEN_FAILED`.
  */
 export function readReport(path: string, options: { all: boolean; nowMs: number }): Report {
@@ -42,6 +46,7 @@ export function readReport(path: string, options: { all: boolean; nowMs: number 
   let db: DatabaseSync | undefined
   try {
     db = new DatabaseSync(path, { readOnly: true, timeout: 5_000 })
+    db.exec('BEGIN') // one state of affairs for all that is read
     const counts = db.prepare('SELECT state, count(*) AS n FROM subscriptions GROUP BY state').all()
     const which = options.all
       ? ''
@@ -52,9 +57,13 @@ export function readReport(path: string, options: { all: boolean; nowMs: number 
        LEFT JOIN outbox o ON o.intent_key = s.tx_key AND s.state = 'minting' ${which}
        ORDER BY error IS NULL, s.id LIMIT ?`,
     )
+    const items = (rows.all(options.all ? -1 : mostItems) as Row[]).map(row => toItem(row, options.nowMs))
+    const isWhole = options.all || items.length < mostItems
+    const total = isWhole ? undefined : db.prepare(`SELECT count(*) AS n FROM subscriptions s ${which}`).get()
     return {
       counts: Object.fromEntries(counts.map(({ state, n }) => [state, n])),
-      items: (rows.all(options.all ? -1 : 200) as Row[]).map(row => toItem(row, options.nowMs)),
+      items,
+      omitted: total === undefined ? 0 : Number(total.n) - items.length,
     }
   } catch (cause) {
     throw new BlockHostError({

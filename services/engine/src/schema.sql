@@ -21,7 +21,7 @@ CREATE TABLE subscriptions (
   expires_at INTEGER NOT NULL,              -- the chain's
   state TEXT NOT NULL CHECK (state IN ('seen', 'paid', 'creating', 'created', 'minting', 'minted', 'live', 'suspending',
     'suspended', 'resuming', 'ending', 'ended', 'dropped')),
-  reason TEXT,                              -- of ending and ended: cancelled, expired, expired-unserved, reorg
+  reason TEXT,                              -- of ending and ended: cancelled, expired, expired-unserved, reorg; of suspended: cancelled
   changed_block INTEGER NOT NULL,           -- head when the chain last changed it
   suspended_at INTEGER,                     -- chain time when it expired here
   data BLOB,                                -- what the buyer wrote; NULL until it is found
