@@ -134,6 +134,9 @@ describe('blockhost-engine, as systemd runs it', () => {
     assert.match(out, /BAD {3}RPC: No RPC endpoint answered/)
     assert.match(out, /BAD {3}engine: it does not run\n {6}what to do: Run `systemctl start blockhost-engine`/)
     assert.equal((await run(['nonsense'], command)).status, 2)
+    const absent = await run(['doctor', '--config-dir', join(field.folder, 'absent')], command)
+    assert.equal(absent.status, 78)
+    assert.match(absent.out, /web3-defaults\.yaml: ENOENT: no such file or directory\n {6}what to do: Copy .*\/examples\//)
   })
 
   it('says by its exit status whether starting it again can help', limit, async () => {

@@ -7,11 +7,12 @@ import { addressOf, readKeyFile } from '@blockhost/crypto/key-file.ts'
 import { type EngineConfig, readEngineConfig } from '@blockhost/engine/config.ts'
 import { readReport } from '@blockhost/engine/report.ts'
 import type { Clock } from '@blockhost/kit/clock.ts'
-import { BlockHostError, messageOf } from '@blockhost/kit/errors.ts'
+import { messageOf } from '@blockhost/kit/errors.ts'
 import { callFrame } from '@blockhost/kit/frame.ts'
 import { silentLog } from '@blockhost/kit/log.ts'
 import { askEngine } from './engine-socket.ts'
-import { bad, type Finding, good, warning } from './finding.ts'
+import { bad, configurationCheck, type Finding, failed, good, warning } from './finding.ts'
+import { checkGuestReach, checkGuestSecret } from './guest-reach.ts'
 
 /** Beyond that, sign-in codes and signatures may be refused. */
 const clockLimitSeconds = 60
@@ -26,11 +27,15 @@ const staleSeconds = 600
  */
 export async function examine(folder: string, clock: Clock): Promise<Finding[]> {
   const config = attempt(() => readEngineConfig(folder))
-  if (config instanceof Error)
-    return [bad('configuration', messageOf(config), hintOf(config, `Correct the files in ${folder}.`))]
-  const [chain, agent, engine] = await Promise.all([checkChain(config, clock), checkAgent(config), checkEngine(config)])
+  if (config instanceof Error) return [failed(configurationCheck, config, `Correct the files in ${folder}.`)]
+  const [chain, agent, engine, reach] = await Promise.all([
+    checkChain(config, clock),
+    checkAgent(config),
+    checkEngine(config),
+    checkGuestReach(config),
+  ])
   return [
-    good('configuration', `${folder} can be used`),
+    good(configurationCheck, `${folder} can be used`),
     checkKey('key of the minter', config.minterKeyFile),
     checkKey('key that buyers encrypt to', config.serverKeyFile),
     ...chain,
@@ -38,13 +43,15 @@ export async function examine(folder: string, clock: Clock): Promise<Finding[]> 
     checkTemplate(config),
     agent,
     engine,
+    reach,
+    checkGuestSecret(config),
     checkSubscriptions(config, clock),
   ]
 }
 
 function checkKey(what: string, path: string): Finding {
   const key = attempt(() => readKeyFile(path))
-  if (key instanceof Error) return bad(what, messageOf(key), hintOf(key, `Put the key into ${path}, mode 0600.`))
+  if (key instanceof Error) return failed(what, key, `Put the key into ${path}, mode 0600.`)
   const mode = (statSync(path) as Stats).mode & 0o777
   if ((mode & 0o027) !== 0)
     return bad(what, `${path} has mode ${mode.toString(8)}: others may read or change it`, `Run: chmod 0600 ${path}`)
@@ -71,7 +78,7 @@ async function checkChain(config: EngineConfig, clock: Clock): Promise<Finding[]
       checkBalance(config, snapshot, minter),
     ]
   } catch (error) {
-    return [bad('RPC', messageOf(error), hintOf(error, 'Check rpc_url in web3-defaults.yaml, and the network.'))]
+    return [failed('RPC', error, 'Check rpc_url in web3-defaults.yaml, and the network.')]
   }
 }
 
@@ -167,7 +174,7 @@ async function checkEngine({ socketPath }: EngineConfig): Promise<Finding> {
 function checkSubscriptions({ databasePath }: EngineConfig, clock: Clock): Finding {
   const what = 'subscriptions'
   const report = attempt(() => readReport(databasePath, { all: false, nowMs: clock.now() }))
-  if (report instanceof Error) return bad(what, messageOf(report), hintOf(report, 'Start the engine.'))
+  if (report instanceof Error) return failed(what, report, 'Start the engine.')
   const trouble = report.items.filter(item => item.trouble)
   if (trouble.length === 0) return good(what, 'none needs a look')
   return warning(
@@ -183,8 +190,4 @@ function attempt<T>(work: () => T): T | Error {
   } catch (error) {
     return error instanceof Error ? error : new Error(String(error))
   }
-}
-
-function hintOf(error: unknown, otherwise: string): string {
-  return (error instanceof BlockHostError ? error.hint : undefined) ?? otherwise
 }
