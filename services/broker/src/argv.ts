@@ -49,11 +49,12 @@ Commands:
   run                 Serve (the default)
   check-config        Read the configuration and say what is wrong with it; also --check-config
   keygen              Make the keys that do not exist yet
-  deploy              Deploy the contracts and register the broker; safe to repeat (also: deploy-contracts)
+  deploy              Deploy the contracts and register the broker; safe to repeat, with the daemon stopped
+                      (also: deploy-contracts)
   set-fee WEI         Set what a request costs its sender, in wei
   set-capacity N      Set how many leases are accepted at a time; 0 = any number
   down                Remove the interface, firewall and NDP that a stopped daemon leaves in force
-  withdraw-fees       Send the collected fees to the operator, or to --to ADDRESS
+  withdraw-fees       Send the collected fees to the operator, or to --to ADDRESS; sends nothing where there are none
 
 Options:
   -c, --config PATH   Configuration [/etc/blockhost-broker/config.toml]

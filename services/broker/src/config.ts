@@ -115,6 +115,9 @@ export type OnchainConfig = {
   readonly lowBalanceWei: bigint
 }
 
+/** Where leases are kept unless the configuration says otherwise. */
+export const defaultDatabasePath = '/var/lib/blockhost-broker/ipam.db'
+
 /**
  * Reads and checks the configuration, and that the files it names are there.
  *
@@ -172,7 +175,7 @@ const fileSchema = z.strictObject({
     tls_cert: maybePath(),
     tls_key: maybePath(),
   }),
-  database: section({ path: absolutePath('/var/lib/blockhost-broker/ipam.db') }),
+  database: section({ path: absolutePath(defaultDatabasePath) }),
   logging: section({ level: oneOf(logLevels, 'info'), file: maybePath() }),
   limits: section({
     accepted_code_hashes: listOf('a 32-byte hash: 0x and 64 hexadecimal digits', toHash),

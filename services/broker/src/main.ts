@@ -114,6 +114,8 @@ async function runDeploy({
   ...options
 }: Of<'deploy'>): Promise<ExitCode> {
   const { deploy, deploymentToJson, describeDeployment, writeDeployment } = await import('./deploy.ts')
+  const { excludeDaemon } = await import('./deploy-lock.ts')
+  using _alone = excludeDaemon(configPath, options)
   const report = await deploy(options, await commandDeps())
   if (writeConfig) {
     writeDeployment(report, options, configPath)
@@ -127,15 +129,22 @@ async function runOperate(command: Of<'set-fee' | 'set-capacity' | 'withdraw-fee
   const { configPath = defaultConfigPath, json } = command
   const { readConfig } = await import('./config.ts')
   const { operate } = await import('./operate.ts')
-  const { setCapacity, setRequestFee, withdrawFees } = await import('./registration.ts')
+  const { readCollectedFees, setCapacity, setRequestFee, withdrawFees } = await import('./registration.ts')
   const row = await operate(
     readConfig(configPath),
-    (requests, operator) => {
-      if (command.kind === 'withdraw-fees') return withdrawFees(requests, command.to ?? operator)
+    async (requests, operator, rpc) => {
+      if (command.kind === 'withdraw-fees') {
+        const collected = await readCollectedFees(rpc, requests)
+        return collected === 0n ? undefined : withdrawFees(requests, command.to ?? operator)
+      }
       return (command.kind === 'set-fee' ? setRequestFee : setCapacity)(requests, command.value)
     },
     await commandDeps(),
   )
+  if (row === undefined) {
+    print(json ? { done: null, hash: null, gas_used: 0 } : 'Nothing to withdraw: no fees were collected.')
+    return exitCodes.ok
+  }
   const { note, hash, gasUsed } = row
   print(json ? { done: note, hash, gas_used: Number(gasUsed) } : `Done: ${note} (${hash}, ${gasUsed} gas)`)
   return exitCodes.ok

@@ -1,6 +1,6 @@
 import type { Address } from '@blockhost/chain/hex.ts'
 import { createOutbox, type OutboxRow } from '@blockhost/chain/outbox.ts'
-import { createRpc } from '@blockhost/chain/rpc.ts'
+import { createRpc, type Rpc } from '@blockhost/chain/rpc.ts'
 import { createTransactionPort } from '@blockhost/chain/transaction-port.ts'
 import { addressOf, readKeyFile } from '@blockhost/crypto/key-file.ts'
 import type { Clock } from '@blockhost/kit/clock.ts'
@@ -27,19 +27,22 @@ const timeoutMs = 5 * 60_000
  * the call goes into the daemon's outbox and the daemon sends it, so that two processes never race for a nonce; otherwise this
  * process sends it.
  *
- * @param makeCall - Gets the requests contract and the operator's address.
+ * @param makeCall - Gets the requests contract and the operator's address; `undefined`: there is nothing to send.
+ * @returns What became of the call; `undefined` when there was none.
  * @throws {BlockHostError} `BH_ONCHAIN_OFF` (exit 78), `BH_TRANSACTION_FAILED`, `BH_TRANSACTION_PENDING` (exit 75: it stays queued).
  */
 export async function operate(
   config: BrokerConfig,
-  makeCall: (requests: Address, operator: Address) => ContractCall,
+  makeCall: (requests: Address, operator: Address, rpc: Rpc) => Promise<ContractCall | undefined>,
   deps: OperateDeps,
-): Promise<OutboxRow> {
+): Promise<OutboxRow | undefined> {
   const onchain = config.onchain ?? refuseOffline()
   const privateKey = readKeyFile(onchain.operatorKeyFile)
   const operator = addressOf(privateKey)
   const { chainId } = onchain
   const rpc = createRpc({ urls: onchain.rpcUrls, chainId }, deps)
+  const call = await makeCall(onchain.requestsContracts[0]!, operator, rpc)
+  if (call === undefined) return undefined
   using lock = lockUnlessDaemonRuns(config.databasePath)
   using store = openStore(config.databasePath, config, deps.clock)
   const port = createTransactionPort(rpc, { privateKey, address: operator, chainId })
@@ -50,9 +53,8 @@ export async function operate(
     deps,
   )
   if (lock.taken === undefined) deps.say('The daemon is running and sends it.')
-  const call = makeCall(onchain.requestsContracts[0]!, operator)
   const run = { ...deps, outbox, rpc, sends: lock.taken !== undefined }
-  return (await runIntents([call], { chainId, timeoutMs }, run))[0]!
+  return (await runIntents([call], { chainId, timeoutMs }, run))[0]
 }
 
 /**

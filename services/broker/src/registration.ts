@@ -1,4 +1,4 @@
-import type { Address, Hex } from '@blockhost/chain/hex.ts'
+import { type Address, type Hex, parseQuantity } from '@blockhost/chain/hex.ts'
 import { type Rpc, resultOf } from '@blockhost/chain/rpc.ts'
 import { brokerRegistryAbi } from '@blockhost/contracts/abi/broker-registry.ts'
 import { brokerRequestsAbi } from '@blockhost/contracts/abi/broker-requests.ts'
@@ -114,6 +114,11 @@ export function setCapacity(requests: Address, capacity: bigint): ContractCall {
 export function setRequestFee(requests: Address, feeWei: bigint): ContractCall {
   const data = encodeData(fromAbi(brokerRequestsAbi, 'setRequestFee'), [feeWei])
   return { key: `setRequestFee:${requests}:${feeWei}`, to: requests, data, note: `ask ${feeWei} wei for each request` }
+}
+
+/** Reads how much the contract holds, in wei, that {@link withdrawFees} would send. Throws as {@link Rpc.call} does. */
+export async function readCollectedFees(rpc: Rpc, requests: Address): Promise<bigint> {
+  return parseQuantity(await rpc.call('eth_getBalance', [requests, 'latest']), 'eth_getBalance')
 }
 
 /** Makes the call that sends the fees collected so far to `to`. */
