@@ -112,6 +112,36 @@ describe('blockhost-broker, as an operator runs it', needsRoot, () => {
     },
   )
 
+  it('deploy: not beside a daemon that sends with the same wallet', limit, async () => {
+    const daemon = await world.start()
+    const refused = await world.run(...world.deployArguments)
+    assert.equal(refused.status, 75)
+    assert.match(refused.err, /runs and sends with the same wallet 0x.*\n {2}what to do: Stop it .* `systemctl stop /)
+    await daemon.kill('SIGTERM')
+    assert.equal((await daemon.ended).status, 0)
+    assert.equal((await world.run(...world.deployArguments)).status, 0)
+  })
+
+  it('withdraw-fees: sends what was collected, and no transaction when there is nothing', limit, async () => {
+    const { operator } = JSON.parse((await world.run('keygen', '--json')).out)
+    const sent = async () => Number(await world.rpc.call('eth_getTransactionCount', [operator, 'latest']))
+    const before = await sent()
+    const none = await world.run('withdraw-fees')
+    assert.deepEqual([none.status, none.out], [0, 'Nothing to withdraw: no fees were collected.\n'])
+    assert.deepEqual(JSON.parse((await world.run('withdraw-fees', '--json')).out), {
+      done: null,
+      hash: null,
+      gas_used: 0,
+    })
+    assert.equal(await sent(), before)
+    await world.rpc.call('anvil_setBalance', [world.requests, '0x64'])
+    const to = `0x${'5e'.repeat(20)}`
+    const some = await world.run('withdraw-fees', '--to', to)
+    assert.match(some.out, /^Done: send the collected fees to 0x/)
+    assert.equal(await sent(), before + 1)
+    assert.equal(BigInt((await world.rpc.call('eth_getBalance', [to, 'latest'])) as string), 100n)
+  })
+
   it(
     'SIGHUP: takes what it can, names what waits for a restart, and keeps the old when the new is wrong',
     limit,
