@@ -6,6 +6,8 @@ import { request } from 'node:http'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { readReport } from '@blockhost/engine/report.ts'
+import { openStore } from '@blockhost/engine/store.ts'
 import { systemClock } from '@blockhost/kit/clock.ts'
 import { createFakeProvisioner } from '@blockhost/testkit/fake-provisioner.ts'
 import { testWallet } from '@blockhost/testkit/wallet.ts'
@@ -120,6 +122,46 @@ describe('blockhost-engine, as systemd runs it', () => {
     assert.equal(messages.at(-1), 'stopped')
   })
 
+  it('tries at once what failed: at SIGHUP, and after a restart', limit, async () => {
+    const first = await startDaemon()
+    const id = await field.buy(buyers[1]!)
+    await until('the VM is live', () => stateOf(id) === 'live')
+    // As if the step had failed for long: its next try is an hour away.
+    const fail = () => {
+      using store = openStore(field.config().databasePath, systemClock)
+      const hourAway = systemClock.now() + 3_600_000
+      store.change(id, { state: 'resuming', error: 'The disk is full', attempts: 12, retryAt: hourAway })
+    }
+    fail()
+    const waiting = JSON.parse((await run(['status', '--json', '--config-dir', field.folder], command)).out)
+    assert.match(waiting.items[0].words, /being started again; failed 12 times: The disk is full/)
+    const { out } = await run(['status', '--config-dir', field.folder], command)
+    assert.match(out, /The disk is full; next try in 60 min/)
+    first.kill('SIGHUP')
+    await until('it was tried again', () => stateOf(id) === 'live')
+    const ended = once(first, 'exit')
+    first.kill('SIGTERM')
+    assert.deepEqual(await ended, [0, null])
+    fail()
+    const second = await startDaemon()
+    await until('it was tried again', () => stateOf(id) === 'live')
+    const over = once(second, 'exit')
+    second.kill('SIGTERM')
+    assert.deepEqual(await over, [0, null])
+
+    async function startDaemon(): Promise<ChildProcess> {
+      const daemon = spawn(program, ['--config-dir', field.folder], { stdio: ['ignore', 'ignore', 'inherit'] })
+      started.add(daemon)
+      await until('it is healthy', async () => (await get(field.config().socketPath, '/health')).status === 200)
+      return daemon
+    }
+
+    function stateOf(of: bigint): string | undefined {
+      const { items } = readReport(field.config().databasePath, { all: true, nowMs: systemClock.now() })
+      return items.find(item => item.id === Number(of))?.state
+    }
+  })
+
   it('blockhost doctor: says what is wrong and what to do', limit, async () => {
     chmodSync(join(field.folder, 'minter.key'), 0o644)
     field.proxy.setFault(() => ({ kind: 'status', status: 503 }))
@@ -136,7 +178,10 @@ describe('blockhost-engine, as systemd runs it', () => {
     assert.equal((await run(['nonsense'], command)).status, 2)
     const absent = await run(['doctor', '--config-dir', join(field.folder, 'absent')], command)
     assert.equal(absent.status, 78)
-    assert.match(absent.out, /web3-defaults\.yaml: ENOENT: no such file or directory\n {6}what to do: Copy .*\/examples\//)
+    assert.match(
+      absent.out,
+      /web3-defaults\.yaml: ENOENT: no such file or directory\n {6}what to do: Copy .*\/examples\//,
+    )
   })
 
   it('says by its exit status whether starting it again can help', limit, async () => {

@@ -27,6 +27,8 @@ export type DaemonWorld = {
   readonly clock: Clock
   /** Ends the daemon cleanly. */
   readonly signal: AbortSignal
+  /** Gets what tries everything that failed at once; to be called whenever somebody wants that. */
+  readonly onTryNow: (tryNow: () => void) => void
   /** Processor time and memory of the process. */
   readonly usage: () => { cpuSeconds: number; rssBytes: number }
 }
@@ -58,6 +60,8 @@ async function runWith(config: EngineConfig, world: DaemonWorld, log: Log): Prom
   using vms = openVmDatabase(config.vmDatabasePath, config.pools, clock)
   const provisioner = await connectProvisioner(config, vms)
   const engine = assemble(config, { store, vms, provisioner, clock, log })
+  engine.tryNow() // whoever starts it may have mended something
+  world.onTryNow(engine.tryNow)
   const notifier = createNotifier({ env, exec: createExec(notifyEnv(env)), clock, log })
   await using _api = await serveApi(config.socketPath, { status: engine.status, now: clock.now, version, usage })
   const { subscriptions, nft } = config.rules

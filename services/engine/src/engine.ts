@@ -12,7 +12,7 @@ import { createFollower, type FollowCounters, type FollowRules } from './follow.
 import { runJob } from './jobs.ts'
 import { enqueueMints, settleMints } from './mint.ts'
 import { comparePower } from './power.ts'
-import { fetchPurchases } from './purchases.ts'
+import { fetchPurchases, searchAgain } from './purchases.ts'
 import { createRunner, type Limits } from './runner.ts'
 import type { Store } from './store.ts'
 import { type State, type Subscription, vmNameOf } from './subscription.ts'
@@ -71,6 +71,8 @@ export type Engine = {
   run(signal: AbortSignal): Promise<void>
   /** One turn: read the chain, decide, tell the VM database, fetch purchase data, mint, start jobs. */
   turn(): Promise<{ readonly more: boolean; readonly error: unknown }>
+  /** Tries everything that failed at once, as somebody may have mended it; as many beside each other as ever. */
+  tryNow(): void
   /** Waits until no job runs. */
   idle(): Promise<void>
   status(): EngineStatus
@@ -89,6 +91,8 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
   const { store, vms, clock, log, provisioner, chain, outbox, random = Math.random } = deps
   const problems = new Map<string, unknown>()
   let wake = new AbortController()
+  /** Ends every pause, also the one after a failed turn. */
+  let hurry = new AbortController()
   let latest: { head: bigint; snapshot: SubscriptionsSnapshot; atMs: number } | undefined
   let lastPollAt: number | undefined
   let powerComparedAt = Number.NEGATIVE_INFINITY
@@ -219,35 +223,48 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
   // --- loop -------------------------------------------------------------------------------------------------------------
 
   async function run(signal: AbortSignal): Promise<void> {
-    const stop = () => wake.abort()
+    const stop = () => {
+      wake.abort()
+      hurry.abort()
+    }
     signal.addEventListener('abort', stop, { once: true })
     for (let failures = 0; !signal.aborted; ) {
       wake = new AbortController()
+      hurry = new AbortController()
       const { more, error } = await turn()
       if (lastPollAt === undefined && toExitCode(error) === exitCodes.badConfig) throw error
       failures = error === undefined ? 0 : failures + 1
       if (more && failures === 0) continue
-      await pause(failures, signal)
+      if (!signal.aborted) await pause(failures)
     }
     signal.removeEventListener('abort', stop)
     await runner.stop()
   }
 
   /** A job that ends may leave something to mint, so the pause is then a short one. */
-  async function pause(failures: number, signal: AbortSignal): Promise<void> {
+  async function pause(failures: number): Promise<void> {
     if (failures > 0) {
       const limits = { baseMs: Math.min(rules.pollIntervalMs, 2_000), maxMs: 60_000 }
-      return clock.sleep(backoffMs(failures - 1, limits, random), signal)
+      return clock.sleep(backoffMs(failures - 1, limits, random), hurry.signal)
     }
     const ms = isBusy() ? Math.min(rules.pollIntervalMs, rules.busyPollIntervalMs) : rules.pollIntervalMs
     const begun = clock.monotonic()
-    if (!signal.aborted) await clock.sleep(ms, wake.signal)
+    await clock.sleep(ms, wake.signal)
     const rest = Math.min(ms, rules.busyPollIntervalMs) - (clock.monotonic() - begun)
-    if (rest > 0) await clock.sleep(rest, signal)
+    if (rest > 0) await clock.sleep(rest, hurry.signal)
   }
 
   function isBusy(): boolean {
     return outbox.pending() > 0 || runner.busy() > 0
+  }
+
+  function tryNow(): void {
+    searchAgain(store)
+    const count = store.wakeFailed()
+    if (count > 0) log.info({ count }, 'what failed is tried now')
+    powerComparedAt = Number.NEGATIVE_INFINITY
+    wake.abort()
+    hurry.abort()
   }
 
   async function idle(): Promise<void> {
@@ -281,7 +298,7 @@ export function createEngine(rules: EngineRules, deps: EngineDeps): Engine {
     }
   }
 
-  return { run, turn, idle, status }
+  return { run, turn, tryNow, idle, status }
 }
 
 function heightsOf({ head, snapshot }: { head: bigint; snapshot: SubscriptionsSnapshot }) {

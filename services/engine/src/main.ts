@@ -12,6 +12,9 @@ Serves what is bought on chain: makes VMs, mints access tokens, suspends, resume
   --config-dir FOLDER  configuration; default /etc/blockhost, or ./config when BLOCKHOST_DEV=1
   --check-config       reads the configuration and says whether it can be used
 
+At its start, and at SIGHUP (systemctl reload blockhost-engine), it tries at once what failed and waits for its next try.
+SIGHUP does not read the configuration again.
+
 Exit status: 0 stopped, 2 wrong command line, 75 try again, 78 the configuration has to be changed.`
 
 if (import.meta.main) process.exit(await main(process.argv.slice(2)))
@@ -20,13 +23,17 @@ if (import.meta.main) process.exit(await main(process.argv.slice(2)))
 export async function main(argv: readonly string[]): Promise<ExitCode> {
   // Before anything slow: a signal that comes early must neither kill nor be lost.
   const signal = stopSignal(process)
+  let tryNow: (() => void) | undefined
+  process.on('SIGHUP', () => tryNow?.())
   const options = parse(argv)
   if (typeof options === 'string') {
     tell(`${options}\nTry \`blockhost-engine --help\`.`)
     return exitCodes.usage
   }
   try {
-    return await run(options, signal)
+    return await run(options, signal, call => {
+      tryNow = call
+    })
   } catch (error) {
     tell(describeError(error))
     return toExitCode(error)
@@ -46,7 +53,9 @@ function parse(argv: readonly string[]): Options | string {
   }
 }
 
-async function run(options: Options, signal: AbortSignal): Promise<ExitCode> {
+type OnTryNow = (tryNow: () => void) => void
+
+async function run(options: Options, signal: AbortSignal, onTryNow: OnTryNow): Promise<ExitCode> {
   if (options.help) print(help)
   else if (options.version) print(readVersion())
   else {
@@ -56,12 +65,12 @@ async function run(options: Options, signal: AbortSignal): Promise<ExitCode> {
       const { readEngineConfig } = await import('./config.ts')
       readEngineConfig(folder)
       print(`${folder} can be used.`)
-    } else await serve(folder, signal)
+    } else await serve(folder, signal, onTryNow)
   }
   return exitCodes.ok
 }
 
-async function serve(configFolder: string, signal: AbortSignal): Promise<void> {
+async function serve(configFolder: string, signal: AbortSignal, onTryNow: OnTryNow): Promise<void> {
   const { runDaemon } = await import('./daemon.ts')
   flushCompileCache()
   await runDaemon({
@@ -70,6 +79,7 @@ async function serve(configFolder: string, signal: AbortSignal): Promise<void> {
     env: process.env,
     clock: systemClock,
     signal,
+    onTryNow,
     usage: () => {
       const { user, system } = process.cpuUsage()
       return { cpuSeconds: (user + system) / 1e6, rssBytes: process.memoryUsage.rss() }

@@ -39,7 +39,7 @@ async function world(powers: Readonly<Record<number, readonly [State, 'running' 
 
 describe('comparePower', () => {
   it('starts what is paid and off, stops what is not paid and on, leaves the rest alone', async () => {
-    const { compare, state } = await world({
+    const { compare, state, store } = await world({
       1: ['live', 'stopped'],
       2: ['suspended', 'running'],
       3: ['live', 'running'],
@@ -57,6 +57,8 @@ describe('comparePower', () => {
       'resuming',
     ])
     assert.equal(await compare(), 0)
+    assert.equal(store.find(1n)?.errorCode, 'BH_VM_OFF')
+    assert.equal(store.countProblems().failing, 0)
   })
 
   it('tells of a VM that is gone, makes nothing anew, and takes it back when the VM is there', async () => {

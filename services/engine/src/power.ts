@@ -15,6 +15,11 @@ export type PowerDeps = {
 }
 
 const lost = 'BH_VM_LOST'
+/** Error codes without an error, of `resuming`: nobody paid again, this is why. */
+export const wasOff = 'BH_VM_OFF'
+/** See {@link wasOff}. */
+export const wasRemoved = 'BH_VM_REMOVED'
+const cleared = { attempts: 0, error: undefined, errorCode: undefined }
 
 /**
  * Compares what runs with what should: after a restart of the host, or another program's doing. A paid VM that is off is
@@ -31,7 +36,8 @@ export async function comparePower({ store, provisioner, log, isBusy, vmState }:
     const row = id === undefined || isBusy(id) ? undefined : store.find(id)
     if (row === undefined) continue
     const state = row.state
-    if (power === 'stopped' && isRunning(row)) store.change(row.id, { state: 'resuming' })
+    if (power === 'stopped' && isRunning(row))
+      store.change(row.id, { ...cleared, state: 'resuming', errorCode: wasOff })
     else if (power === 'running' && state === 'suspended') store.change(row.id, { state: 'suspending' })
     else continue
     changes += 1
@@ -61,8 +67,7 @@ function hadVm(row: Subscription): boolean {
 
 /** Somebody who knows the VM database took it away (vm-gc, a person): what is paid is made anew, the rest is over. */
 function noteRemoval(store: Store, row: Subscription): number {
-  const cleared = { error: undefined, errorCode: undefined }
-  if (row.state !== 'suspended') store.change(row.id, { ...cleared, state: 'resuming' })
+  if (row.state !== 'suspended') store.change(row.id, { ...cleared, state: 'resuming', errorCode: wasRemoved })
   else store.change(row.id, { ...cleared, state: 'ending', reason: row.reason ?? 'expired' })
   return 1
 }

@@ -46,6 +46,12 @@ export async function fetchPurchases(
   return rows.length === pageSize
 }
 
+/** Ends the rest after a search of the whole chain that found nothing, as an endpoint may have it now. */
+export function searchAgain(store: Store): void {
+  const saved = savedSearch(store)
+  store.setState('scan', JSON.stringify({ ...saved, restAt: 0 }))
+}
+
 const pageSize = 500
 
 /** @returns Those that are still without. */
@@ -76,7 +82,7 @@ function take(
 
 /** One stretch of the search, which goes down from the head it began at; how far it came is durable. */
 async function scan({ store, chain, clock }: PurchaseDeps, rows: readonly Subscription[], head: bigint) {
-  const saved = JSON.parse(store.getState('scan') ?? '{"next":"-1","restAt":0}') as { next: string; restAt: number }
+  const saved = savedSearch(store)
   let next = BigInt(saved.next)
   if (next < 0n) {
     const restMs = saved.restAt - clock.now()
@@ -92,4 +98,8 @@ async function scan({ store, chain, clock }: PurchaseDeps, rows: readonly Subscr
     store.setState('scan', JSON.stringify({ next: String(fromBlock - 1n), restAt }))
   }
   return found
+}
+
+function savedSearch(store: Store): { next: string; restAt: number } {
+  return JSON.parse(store.getState('scan') ?? '{"next":"-1","restAt":0}') as { next: string; restAt: number }
 }

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { isoTime } from '@blockhost/kit/clock.ts'
 import { BlockHostError, exitCodes } from '@blockhost/kit/errors.ts'
+import { wasOff, wasRemoved } from './power.ts'
 import { type State, vmNameOf } from './subscription.ts'
 
 /** One subscription, for people. */
@@ -134,7 +135,15 @@ const phrases: Readonly<Record<State, string>> = {
 
 function statePhrase(row: Row): string {
   const reason = row.reason === null ? '' : ` (${row.reason})`
-  return `${phrases[row.state as State]}${reason}`
+  const phrase = row.state === 'resuming' ? resumingPhrase(row) : phrases[row.state as State]
+  return `${phrase}${reason}`
+}
+
+/** A step that failed says why by its own error, so it is no longer known whether somebody paid or the VM was off. */
+function resumingPhrase(row: Row): string {
+  if (row.error !== null) return 'being started again'
+  if (row.error_code === wasOff) return 'was off; being started again'
+  return row.error_code === wasRemoved ? 'its VM was removed; being made anew' : phrases.resuming
 }
 
 function missing(path: string): BlockHostError {

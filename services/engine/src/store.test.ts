@@ -49,6 +49,21 @@ describe('store', () => {
     assert.deepEqual(ids(store.withoutData(9)), [1, 2])
   })
 
+  it('wakeFailed: what failed is due now, in its old order; what waits for its turn keeps its place', () => {
+    const { store, add, pass } = world()
+    add(1n, 'paid', { retryAt: 90_000, error: 'The disk is full', attempts: 9 })
+    add(2n, 'resuming', { retryAt: 80_000, error: 'No answer', attempts: 2 })
+    add(3n, 'paid', { retryAt: 900 })
+    add(4n, 'creating', { retryAt: 70_000 })
+    add(5n, 'paid', { retryAt: 950, error: 'It is due already', dataRetryAt: 60_000, dataAttempts: 4 })
+    pass(1)
+    assert.equal(store.wakeFailed(), 3)
+    assert.deepEqual(ids(store.jobs(['paid', 'creating', 'resuming'], 9)), [3, 5, 1, 2])
+    assert.deepEqual(ids(store.withoutData(9)), [1, 3, 4, 5])
+    assert.equal(store.find(1n)!.attempts, 9, 'when it fails again it waits as long as before')
+    assert.equal(store.wakeFailed(), 0)
+  })
+
   it('due: what expired and runs, what is paid and suspended, what was suspended long enough', () => {
     const { store, add } = world()
     for (const [index, state] of (['created', 'minting', 'minted', 'live'] as const).entries())

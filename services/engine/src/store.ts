@@ -45,6 +45,8 @@ export type Store = Disposable & {
   unsynced(limit: number): Subscription[]
   /** Makes due now what waits for a time after `latestMs` (Unix ms). Cost O(all): for when the wall clock was set back. */
   wake(latestMs: number): void
+  /** Makes due now what failed and waits for its next try. @returns How many there were. Cost O(all): for when a person asks. */
+  wakeFailed(): number
   countByState(): Readonly<Partial<Record<State, number>>>
   countProblems(): { failing: number; needsKey: number; withoutData: number }
   getState(key: string): string | undefined
@@ -106,6 +108,10 @@ export function openStore(path: string, clock: Clock): Store {
       `UPDATE subscriptions SET retry_at = min(retry_at, ?1), data_retry_at = min(data_retry_at, ?1)
        WHERE retry_at > ?2 OR data_retry_at > ?2`,
     ),
+    wakeFailed: db.prepare(
+      `UPDATE subscriptions SET retry_at = iif(error IS NULL, retry_at, min(retry_at, ?1)), data_retry_at = min(data_retry_at, ?1)
+       WHERE (error IS NOT NULL AND retry_at > ?1) OR data_retry_at > ?1`,
+    ),
     countByState: db.prepare('SELECT state, count(*) AS n FROM subscriptions GROUP BY state'),
     countProblems: db.prepare(
       `SELECT count(*) FILTER (WHERE error IS NOT NULL) AS failing,
@@ -164,6 +170,7 @@ export function openStore(path: string, clock: Clock): Store {
     withToken: (afterId, limit) => rows(statements.withToken.all(afterId, limit)),
     unsynced: limit => rows(statements.unsynced.all(limit)),
     wake: latestMs => void statements.wake.run(clock.now(), latestMs),
+    wakeFailed: () => Number(statements.wakeFailed.run(clock.now()).changes),
     countByState: () =>
       Object.fromEntries(
         (statements.countByState.all() as { state: State; n: number }[]).map(({ state, n }) => [state, n]),
