@@ -3,8 +3,11 @@ import { after, before, describe, it } from 'node:test'
 import { hexToBytes } from '@blockhost/chain/hex.ts'
 import { decryptAccessData } from '@blockhost/crypto/access-data.ts'
 import { signMessage } from '@blockhost/crypto/signed-message.ts'
+import { assemble } from '@blockhost/engine/daemon.ts'
 import type { Subscription } from '@blockhost/engine/subscription.ts'
+import { type Clock, systemClock } from '@blockhost/kit/clock.ts'
 import { BlockHostError } from '@blockhost/kit/errors.ts'
+import { silentLog } from '@blockhost/kit/log.ts'
 import { createFakeProvisioner } from '@blockhost/testkit/fake-provisioner.ts'
 import { testWallet } from '@blockhost/testkit/wallet.ts'
 import { daySeconds, type EngineField, openEngine, startEngineField } from './engine/field.ts'
@@ -262,6 +265,35 @@ describe('engine', () => {
     await living.engine.turn()
     await living.until('it runs', () => hypervisor.vms.get('blockhost-001')?.power === 'running')
     await living.until('it is live', () => living.store.find(1n)?.state === 'live')
+  })
+
+  it('tryNow: ends every pause and tries what failed; the signal ends them too', limit, async () => {
+    await using field = await base.again()
+    const id = await field.buy(alice)
+    await using living = openEngine(field)
+    const { store } = living
+    await living.until('alice is served', () => store.find(id)?.state === 'live')
+    store.change(id, { state: 'resuming', error: 'The disk is full', attempts: 12, retryAt: Date.now() + 3_600_000 })
+    // No pause of this clock ever ends by itself.
+    const sleep: Clock['sleep'] = (ms, signal) =>
+      signal === undefined ? systemClock.sleep(ms) : systemClock.sleep(2 ** 30, signal)
+    const { vms, provisioner } = living
+    const engine = assemble(field.config(), {
+      store,
+      vms,
+      provisioner,
+      clock: { ...systemClock, sleep },
+      log: silentLog,
+    })
+    const stop = new AbortController()
+    const running = engine.run(stop.signal)
+    while (store.find(id)?.state !== 'live') {
+      engine.tryNow()
+      await systemClock.sleep(20)
+    }
+    stop.abort()
+    await running
+    assert.equal(store.find(id)?.error, undefined)
   })
 
   it('idle: one HTTP round trip a turn', limit, async () => {
