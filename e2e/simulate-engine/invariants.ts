@@ -55,9 +55,8 @@ export function createWitness(facts: Facts, fail: (violation: Violation) => void
     views.some(view => !isPaid(find(view, name, boughtBy.get(name)), view))
 
   function mayEnd(vm: Vm, views: readonly View[]): boolean {
-    const { tokens } = chain.view().state
-    // What nobody was ever given the key of holds nobody's data, and has no grace.
-    const isHandedOver = tokens.some(({ description }) => description === `Access to ${vm.name}`)
+    // What nobody was given the key of holds nobody's data, and has no grace.
+    const isHandedOver = vm.nftTokenId !== undefined || vm.state === 'suspended'
     const grace = isHandedOver ? graceSeconds : 0
     return views.some(view => {
       const bought = find(view, vm.name, boughtBy.get(vm.name))

@@ -134,6 +134,7 @@ describe('observe: cancelled', () => {
     assert.equal(after(ending, view(ending), { vmState: () => 'suspended' }), 'resuming')
     const ended = row('ended', { reason: 'cancelled' })
     assert.equal(after(ended, view(ended)), 'paid')
+    assert.equal(after(ended, view(ended, { purchaseBlock: 101n })), 'seen', 'the purchase is in another block')
   })
 
   it('ends at once what was never begun, and stays ended', () => {

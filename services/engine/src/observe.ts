@@ -86,7 +86,7 @@ function decideState(row: Subscription, isCancelled: boolean, context: ObserveCo
   const isExpired = context.chainNow >= row.expiresAt
   switch (row.state) {
     case 'seen':
-      if (context.blockNumber - row.purchaseBlock < BigInt(context.confirmations)) return {}
+      if (!isConfirmed(row, context)) return {}
       return isExpired ? end('expired-unserved') : begin('paid')
     case 'paid':
       return isExpired && !context.isBusy ? end('expired-unserved') : {}
@@ -108,10 +108,15 @@ function decideState(row: Subscription, isCancelled: boolean, context: ObserveCo
       return decideEnding(isExpired, context)
     case 'ended':
       // Also where a reorganization took the cancellation.
-      return isExpired ? {} : { ...begin('paid'), reason: undefined, boundToken: undefined }
+      if (isExpired) return {}
+      return { ...begin(isConfirmed(row, context) ? 'paid' : 'seen'), reason: undefined, boundToken: undefined }
     case 'dropped':
       return begin(stateBeforeDrop(row))
   }
+}
+
+function isConfirmed(row: Subscription, { blockNumber, confirmations }: ObserveContext): boolean {
+  return blockNumber - row.purchaseBlock >= BigInt(confirmations)
 }
 
 function stateBeforeDrop(row: Subscription): Subscription['state'] {
