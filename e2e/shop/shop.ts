@@ -1,9 +1,9 @@
 /** A host that sells VMs: libvirt, root agent and engine as shipped, on one machine of a lab. */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Rpc } from '@blockhost/chain/rpc.ts'
-import { publicKeyOf } from '@blockhost/crypto/key-file.ts'
+import { publicKeyOf, readKeyFile } from '@blockhost/crypto/key-file.ts'
 import { hideKvm } from '@blockhost/testkit/hide-kvm.ts'
 import type { Machine } from '@blockhost/testkit/machine.ts'
 import { startVmHost, type VmHost } from '@blockhost/testkit/vm-host.ts'
@@ -68,7 +68,6 @@ const etc = '/etc/blockhost'
 export async function openShop(plan: ShopPlan): Promise<Shop> {
   const { machine, rpc, owner, nft, template, workFolder, ipv6Prefix, onAgentLine } = plan
   const minter = freshWallet()
-  const server = freshWallet()
   const contracts = await deployHostContracts(rpc, { owner, minter, ...(nft === undefined ? {} : { nft }) })
   await hideKvm(machine)
   await using stack = new AsyncDisposableStack() // ends what was started when the rest fails
@@ -79,16 +78,15 @@ export async function openShop(plan: ShopPlan): Promise<Shop> {
       ...(onAgentLine === undefined ? {} : { onAgentLine }),
     }),
   )
-  writeConfiguration(plan, contracts, hypervisor.stateFolder, { minter, server })
-  // Without capabilities: what needs them is the root agent's.
-  const unprivileged = ['setpriv', '--bounding-set=-all', '--inh-caps=-all'] as const
-  const engine = supervise(machine, [...unprivileged, engineProgram], shopTimes.restartMs)
+  writeConfiguration(plan, contracts)
+  const serverKey = await writeKeys(machine, minter)
+  const engine = supervise(machine, [...asBlockhost, engineProgram], shopTimes.restartMs)
   stack.defer(engine.stop)
   await engine.start()
   const owned = stack.move()
   const virsh = ['-c', 'qemu:///system', '-q', 'list', '--name'] as const
   return {
-    ...{ machine, contracts, hypervisor, engine, publicKey: publicKeyOf(server.privateKey) },
+    ...{ machine, contracts, hypervisor, engine, publicKey: publicKeyOf(serverKey) },
     status: async () => JSON.parse((await machine.exec(blockhostProgram, ['status', '--all', '--json'])).stdout).items,
     domains: async which => {
       const { stdout } = await machine.exec('virsh', which === 'running' ? virsh : [...virsh, '--all'])
@@ -98,12 +96,20 @@ export async function openShop(plan: ShopPlan): Promise<Shop> {
   }
 }
 
-type Wallets = { readonly minter: TestWallet; readonly server: TestWallet }
+/** As its unit runs it; but it may read everything, as this tree may lie in a folder that is closed to others. */
+const asBlockhost = [
+  'setpriv',
+  '--reuid=blockhost',
+  '--regid=blockhost',
+  '--clear-groups',
+  '--bounding-set=-all,+dac_read_search',
+  '--inh-caps=-all,+dac_read_search',
+  '--ambient-caps=-all,+dac_read_search',
+] as const
 
-function writeConfiguration(plan: ShopPlan, contracts: HostContracts, state: string, keys: Wallets): void {
-  const { machine, rpcUrl, chainId, template } = plan
-  const put = (name: string, lines: readonly string[], mode = 0o644) =>
-    writeFileSync(machine.path(join(etc, name)), `${lines.join('\n')}\n`, { mode })
+function writeConfiguration({ machine, rpcUrl, chainId, template }: ShopPlan, contracts: HostContracts): void {
+  const put = (name: string, lines: readonly string[]) =>
+    writeFileSync(machine.path(join(etc, name)), `${lines.join('\n')}\n`, { mode: 0o644 })
   put('web3-defaults.yaml', [
     'blockchain:',
     `  chain_id: ${chainId}`,
@@ -114,7 +120,6 @@ function writeConfiguration(plan: ShopPlan, contracts: HostContracts, state: str
   ])
   put('blockhost.yaml', ['plans:', '  1: { cpu: 1, memory: 512, disk: 4 }'])
   put('engine.yaml', [
-    `database: ${join(state, 'engine.db')}`,
     `vm_template: ${template.id}`,
     'confirmations: 0 # default 2 on a public chain',
     `poll_interval_ms: ${shopTimes.pollMs} # default 5000`,
@@ -122,7 +127,17 @@ function writeConfiguration(plan: ShopPlan, contracts: HostContracts, state: str
     'power_check_seconds: 5 # default 60',
     'nameservers: ["192.0.2.53"]',
   ])
-  put('minter.key', [keys.minter.privateKeyHex], 0o600)
-  put('server.key', [keys.server.privateKeyHex], 0o600)
-  mkdirSync(machine.path('/run/blockhost-engine'), { recursive: true, mode: 0o750 })
+}
+
+/** Makes the engine's two keys readable for it. @returns `server.key`, which `broker-client` may have made. */
+async function writeKeys(machine: Machine, minter: TestWallet): Promise<Uint8Array> {
+  const minterKey = machine.path(join(etc, 'minter.key'))
+  const serverKey = machine.path(join(etc, 'server.key'))
+  writeFileSync(minterKey, `${minter.privateKeyHex}\n`, { mode: 0o640 })
+  if (!existsSync(serverKey)) writeFileSync(serverKey, `${freshWallet().privateKeyHex}\n`, { mode: 0o640 })
+  const keys = ['minter.key', 'server.key'].map(name => join(etc, name))
+  await machine.exec('chgrp', ['blockhost', etc, ...keys])
+  await machine.exec('chmod', ['640', ...keys])
+  await machine.exec('install', ['-d', '-o', 'blockhost', '-g', 'blockhost', '-m', '750', '/run/blockhost-engine'])
+  return readKeyFile(serverKey)
 }

@@ -33,7 +33,7 @@ export async function open(demo: Demo): Promise<{ demo: ShopDemo; detail: string
     ...{ owner: a.wallet, nft: a.nft, template: { id: template.id, folder }, workFolder: `${root}build/demo` },
   })
   story.tell('host-a', 'deploys its contracts, and sells the plan `small` for a dollar a day')
-  story.tell('host-a', 'runs libvirtd, blockhost-root-agent and, without any capability, blockhost-engine')
+  story.tell('host-a', 'runs libvirtd, blockhost-root-agent and, as the user blockhost, blockhost-engine')
   story.tell('', '(/dev/kvm can not be used here: VMs run in software emulation, which makes them slow to boot)')
   const made = template.cached ? 'template there already' : `template made in ${template.buildSeconds} s (${size})`
   const emptyHost = await hostFacts(shop)

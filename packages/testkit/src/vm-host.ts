@@ -1,8 +1,8 @@
 /**
- * A real hypervisor host inside a test machine: libvirtd and the root agent, with everything that carries a fixed path below /run, /etc
+ * A real hypervisor host inside a test machine: libvirtd and the root agent with their usual users and paths, all of them below /run, /etc
  * and /var of the machine, so any number of them run side by side and nothing is left when the machine ends.
  */
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { systemClock } from '@blockhost/kit/clock.ts'
@@ -32,8 +32,6 @@ export type VmHostOptions = {
 export type VmHost = AsyncDisposable & {
   /** Socket of the root agent, as this process reaches it. */
   readonly agentSocket: string
-  /** Where the host's services keep their state, /var/lib/blockhost elsewhere. */
-  readonly stateFolder: string
   /** Folder of the VMs' files. */
   readonly vmFolder: string
   /** Last lines of libvirtd and the agent, for a failure's message. */
@@ -56,7 +54,8 @@ export function missingForVms(): string | undefined {
  */
 export async function startVmHost(machine: Machine, options: VmHostOptions): Promise<VmHost> {
   mkdirSync(options.workFolder, { recursive: true, mode: 0o711 })
-  const folder = mkdtempSync(join(options.workFolder, 'vm-host-'))
+  sweep(options.workFolder)
+  const folder = mkdtempSync(join(options.workFolder, `vm-host-${process.pid}-`))
   const processes: MachineProcess[] = []
   const lastLines = () => processes.flatMap(process => process.lastLines().slice(-15)).join('\n')
   const stop = async () => {
@@ -65,10 +64,12 @@ export async function startVmHost(machine: Machine, options: VmHostOptions): Pro
       await process.kill('SIGTERM')
       await process.ended
     }
+    await machine.exec('umount', ['--recursive', '/var/lib/blockhost']).catch(() => undefined)
     rmSync(folder, { recursive: true, force: true })
   }
   try {
-    writeSettings(machine, folder, options)
+    await mountState(machine, folder, options.templates)
+    writeSettings(machine, options)
     processes.push(await machine.spawn(['libvirtd']))
     await until(() => machine.exec('virsh', ['-c', 'qemu:///system', '-q', 'uri']), lastLines)
     // libvirt asks QEMU what it can do, once, and keeps the answer on disk; here the disk is a fresh one each time.
@@ -82,7 +83,7 @@ export async function startVmHost(machine: Machine, options: VmHostOptions): Pro
       lastLines,
     )
     return {
-      ...{ agentSocket, stateFolder: folder, vmFolder: join(folder, 'vms'), lastLines },
+      ...{ agentSocket, vmFolder: join(folder, 'vms'), lastLines },
       [Symbol.asyncDispose]: stop,
     }
   } catch (error) {
@@ -91,18 +92,36 @@ export async function startVmHost(machine: Machine, options: VmHostOptions): Pro
   }
 }
 
-function writeSettings(machine: Machine, folder: string, options: VmHostOptions): void {
+/** Removes what a process that was killed left behind: its VMs ended with it, their disks did not. */
+function sweep(workFolder: string): void {
+  for (const name of readdirSync(workFolder)) {
+    const pid = /^vm-host-(\d+)-/.exec(name)?.[1]
+    if (pid !== undefined && !existsSync(`/proc/${pid}`))
+      rmSync(join(workFolder, name), { recursive: true, force: true })
+  }
+}
+
+/** Puts the state's folder where the services look for it, on a disk in place of the machine's memory, and makes their user. */
+async function mountState(machine: Machine, folder: string, templates: string): Promise<void> {
+  await machine.exec('sh', ['-euc', mountScript, 'sh', folder, templates])
+}
+
+const mountScript = `
+getent passwd blockhost >/dev/null || useradd --system --home-dir /var/lib/blockhost --no-create-home --shell /usr/sbin/nologin blockhost
+mkdir -p /var/lib/blockhost
+mount --bind "$1" /var/lib/blockhost
+mkdir /var/lib/blockhost/templates
+mount --bind "$2" /var/lib/blockhost/templates
+`
+
+function writeSettings(machine: Machine, options: VmHostOptions): void {
   const put = (path: string, lines: readonly string[], mode = 0o644) => {
     const target = machine.path(path)
     mkdirSync(join(target, '..'), { recursive: true })
     writeFileSync(target, `${lines.join('\n')}\n`, { mode })
   }
-  // No cgroups, no security driver: a machine has none of its own. QEMU is root's, as every file here is.
+  // No cgroups, no security driver: a machine has none of its own.
   put('/etc/libvirt/qemu.conf', [
-    'user = "root"',
-    'group = "root"',
-    'dynamic_ownership = 0',
-    'remember_owner = 0',
     'security_driver = "none"',
     'cgroup_controllers = []',
     'namespaces = []',
@@ -113,21 +132,12 @@ function writeSettings(machine: Machine, folder: string, options: VmHostOptions)
   rmSync(machine.path('/etc/libvirt/qemu/networks/autostart'), { recursive: true, force: true })
   const { network, gateway } = options.ipv4 ?? { network: '10.9.0.0/24', gateway: '10.9.0.1' }
   put('/etc/blockhost/db.yaml', [
-    `db_file: ${folder}/vms.json`,
     `ip_pool: {network: ${network}, gateway: ${gateway}, start: 10, end: 250}`,
     ...(options.db ?? []),
   ])
   if (options.ipv6Prefix !== undefined)
     put('/etc/blockhost/broker-allocation.json', [JSON.stringify({ prefix: options.ipv6Prefix })])
   put('/etc/blockhost/root-agent.toml', [
-    '[socket]',
-    'group = "root"',
-    '[paths]',
-    `state = ${JSON.stringify(folder)}`,
-    `vms = ${JSON.stringify(join(folder, 'vms'))}`,
-    `build = ${JSON.stringify(join(folder, 'build'))}`,
-    `packages = ${JSON.stringify(join(folder, 'packages'))}`,
-    `templates = ${JSON.stringify(options.templates)}`,
     '[network]',
     `host_tcp_ports = ${JSON.stringify(options.hostTcpPorts ?? [])}`,
     '[vm]',
