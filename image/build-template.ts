@@ -3,12 +3,14 @@ import { createHash } from 'node:crypto'
 import {
   createReadStream,
   existsSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   statSync,
+  utimesSync,
 } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -72,6 +74,33 @@ export async function buildTemplate(options: BuildOptions): Promise<Template & {
   }
 }
 
+/**
+ * Makes a template a second time, in a folder of its own, and compares: disk, kernel and first file system have to be the same to the
+ * bit. Takes the Debian part that the first was made of, where it is still there; needs root and ten seconds then.
+ *
+ * @throws {BlockHostError} `BH_TEMPLATE_DIFFERS` naming what does.
+ */
+export async function verifyTemplate(template: Template, options: BuildOptions): Promise<void> {
+  const folder = join(options.folder, '.verify')
+  await claim(folder, options.exec)
+  try {
+    for (const name of readdirSync(options.folder))
+      if (/^base-\w+\.tar$/.test(name)) linkSync(join(options.folder, name), join(folder, name))
+    const again = await buildTemplate({ ...options, folder })
+    const differs: string[] = []
+    for (const part of ['disk', 'kernel', 'initrd'] as const)
+      if ((await sha256Of(template[part])) !== (await sha256Of(again[part]))) differs.push(part)
+    if (differs.length === 0) return
+    throw new BlockHostError({
+      code: 'BH_TEMPLATE_DIFFERS',
+      message: `Made again of the same parts, template ${template.id} became ${again.id}: another ${differs.join(', ')}`,
+      hint: 'Use it, but do not expect its id elsewhere. Make it in two folders with --folder to see what differs.',
+    })
+  } finally {
+    await removeTree(folder, options.exec)
+  }
+}
+
 /** What is written down of a template; the paths follow. */
 type Note = Pick<Template, 'id' | 'kernelRelease' | 'sha256' | 'bytes' | 'buildSeconds' | 'hadBase'>
 
@@ -115,6 +144,7 @@ async function make(recipe: Recipe, work: string, { folder, exec, clock }: Build
   const initrd = buildInitrd(tree, recipe.init)
   rmSync(join(tree, 'boot'), { recursive: true }) // the host starts the kernel; the guest needs its modules only
   mkdirSync(join(tree, 'boot'))
+  utimesSync(join(tree, 'boot'), recipe.epoch, recipe.epoch)
   const disk = join(work, 'disk.qcow2')
   await buildDisk(tree, disk, recipe.epoch, exec)
   const sha256 = await sha256Of(disk)
@@ -138,26 +168,30 @@ async function sha256Of(path: string): Promise<string> {
   return hash.digest('hex')
 }
 
-const usage = 'usage: build-template [--folder DIR]\n'
+const usage = 'usage: build-template [--folder DIR] [--verify]\n'
 
 async function main(args: readonly string[]): Promise<number> {
-  let folder: string
+  let asked: { folder: string; verify: boolean }
   try {
-    const options = { folder: { type: 'string', default: '/var/lib/blockhost/templates' } } as const
-    folder = resolve(parseArgs({ args: [...args], options }).values.folder)
+    asked = parseArgs({
+      args: [...args],
+      options: {
+        folder: { type: 'string', default: '/var/lib/blockhost/templates' },
+        verify: { type: 'boolean', default: false },
+      },
+    }).values
   } catch (error) {
     process.stderr.write(`build-template: ${(error as Error).message}\n${usage}`)
     return 2
   }
   try {
     const root = fileURLToPath(new URL('..', import.meta.url))
-    const template = await buildTemplate({
-      root,
-      folder,
-      exec: createExec({ env: templateBuildEnv }),
-      clock: systemClock,
-    })
-    process.stdout.write(`${JSON.stringify(template)}\n`)
+    process.umask(0o022) // modes of folders made here are those of the template
+    const exec = createExec({ env: templateBuildEnv })
+    const options = { root, folder: resolve(asked.folder), exec, clock: systemClock }
+    const template = await buildTemplate(options)
+    if (asked.verify) await verifyTemplate(template, options)
+    process.stdout.write(`${JSON.stringify({ ...template, ...(asked.verify && { verified: true }) })}\n`)
     return 0
   } catch (error) {
     process.stderr.write(`build-template: ${describeError(error)}\n`)

