@@ -54,7 +54,9 @@ test('the units under systemd', { skip, timeout: 240_000 }, async t => {
     await sh(`runuser -u blockhost-broker -- blockhost-broker deploy --rpc-url ${anvil.url} --chain-id 31337 --write-config
       systemctl enable --now blockhost-broker`)
     assert.match(await show('blockhost-broker', 'StatusText'), /^Serving 0 leases$/)
-    assert.equal(JSON.parse(await sh('curl -s http://127.0.0.1:8080/health')).status, 'healthy')
+    await using api = await machine.forward(8080)
+    const health = await fetch(`http://127.0.0.1:${api.port}/health`)
+    assert.equal(((await health.json()) as { status: string }).status, 'healthy')
     const carrier = await sh('pgrep wireguard-go || true')
     await killed('blockhost-broker')
     assert.equal(await sh('pgrep wireguard-go || true'), carrier)

@@ -77,6 +77,8 @@ export async function makeLoginWorld(): Promise<LoginWorld> {
       to: contract,
       data: encodeData(accessCredentialNftAbi, 'mint', [address, '0x01', 'secret', '', '', '', 0n]),
     })
+  mkdirSync(machine.path(sourceInside))
+  await machine.exec('mount', ['--bind', file(''), sourceInside])
   stack.defer(await joinRpc(machine, proxy))
   setUpServer(machine, contract)
   await machine.exec('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', '/run/host_key'])
@@ -114,6 +116,9 @@ export async function makeLoginWorld(): Promise<LoginWorld> {
   }
 }
 
+/** Where the machine has this tree, too: the tree itself may lie in a folder that is closed to the service's user. */
+const sourceInside = '/run/source'
+
 /** As systemd does it: the sockets are root's, the service is nobody. */
 const serviceCommand = [
   'systemd-socket-activate',
@@ -126,7 +131,7 @@ const serviceCommand = [
   `--reuid=${serviceUser}`,
   `--regid=${serviceUser}`,
   '--clear-groups',
-  file('services/web3-auth-svc/bin/web3-auth-svc'),
+  `${sourceInside}/services/web3-auth-svc/bin/web3-auth-svc`,
 ] as const
 
 /** Brings the chain's endpoint, which listens out here, to a port inside. */
