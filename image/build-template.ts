@@ -50,6 +50,8 @@ export type BuildOptions = {
   readonly folder: string
   readonly exec: Exec
   readonly clock: Clock
+  /** Told what is being made, as it takes a while. Default: nobody is. */
+  readonly note?: (text: string) => void
 }
 
 /**
@@ -135,9 +137,20 @@ async function claim(work: string, exec: Exec): Promise<void> {
   mkdirSync(join(work, `pid-${process.pid}`))
 }
 
-async function make(recipe: Recipe, work: string, { folder, exec, clock }: BuildOptions): Promise<Note> {
+async function make(recipe: Recipe, work: string, options: BuildOptions): Promise<Note> {
+  const umask = process.umask(0o022) // modes of folders made here are those of the template
+  try {
+    return await makeUnmasked(recipe, work, options)
+  } finally {
+    process.umask(umask)
+  }
+}
+
+async function makeUnmasked(recipe: Recipe, work: string, options: BuildOptions): Promise<Note> {
+  const { folder, exec, clock, note } = options
   const start = clock.monotonic()
   const tree = join(work, 'tree')
+  note?.('the file tree: Debian packages (a minute, if no earlier template left them), sign-in service, units')
   const { hadBase } = await buildRootfs(recipe, tree, folder, exec)
   const release = kernelRelease(tree)
   const kernel = readFileSync(join(tree, 'boot', `vmlinuz-${release}`))
@@ -146,6 +159,7 @@ async function make(recipe: Recipe, work: string, { folder, exec, clock }: Build
   mkdirSync(join(tree, 'boot'))
   utimesSync(join(tree, 'boot'), recipe.epoch, recipe.epoch)
   const disk = join(work, 'disk.qcow2')
+  note?.('the disk image')
   await buildDisk(tree, disk, recipe.epoch, exec)
   const sha256 = await sha256Of(disk)
   const id = sha256.slice(0, 16)
@@ -186,9 +200,9 @@ async function main(args: readonly string[]): Promise<number> {
   }
   try {
     const root = fileURLToPath(new URL('..', import.meta.url))
-    process.umask(0o022) // modes of folders made here are those of the template
     const exec = createExec({ env: templateBuildEnv })
-    const options = { root, folder: resolve(asked.folder), exec, clock: systemClock }
+    const note = (text: string) => process.stderr.write(`build-template: making ${text}\n`)
+    const options = { root, folder: resolve(asked.folder), exec, clock: systemClock, note }
     const template = await buildTemplate(options)
     if (asked.verify) await verifyTemplate(template, options)
     process.stdout.write(`${JSON.stringify({ ...template, ...(asked.verify && { verified: true }) })}\n`)

@@ -17,14 +17,11 @@ export async function open(demo: Demo): Promise<{ demo: ShopDemo; detail: string
   await a.client(['install'])
   const { prefix } = a.lease()
 
-  story.tell('host-a', 'makes the VM template from Debian packages (some minutes, the first time)')
+  story.tell('host-a', 'needs a template that VMs start from')
   const folder = `${root}build/vm-templates`
-  const template = await buildTemplate({
-    root,
-    folder,
-    exec: createExec({ env: templateBuildEnv }),
-    clock: systemClock,
-  })
+  const exec = createExec({ env: templateBuildEnv })
+  const note = (text: string) => story.tell('host-a', `makes ${text}`)
+  const template = await buildTemplate({ root, folder, exec, clock: systemClock, note })
   const size = `${Math.round(template.bytes / 2 ** 20)} MiB`
   story.tell('host-a', `has it: ${template.id}, ${size}${template.cached ? ', from an earlier run' : ''}`)
 
