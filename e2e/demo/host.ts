@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { addressAt, formatAddress, parsePrefix } from '@blockhost/net/prefix.ts'
 import { type Lab, labAddresses } from '@blockhost/testkit/lab.ts'
 import type { Machine } from '@blockhost/testkit/machine.ts'
+import { makeServiceUser } from '@blockhost/testkit/vm-host.ts'
 import { freshWallet, type TestWallet } from '@blockhost/testkit/wallet.ts'
 import type { Address, Hex } from 'viem'
 import type { DemoChain } from './chain.ts'
@@ -51,6 +52,7 @@ export async function prepareHost(lab: Lab, chain: DemoChain, letter: 'a' | 'b',
   const wallet = freshWallet()
   await chain.fund(wallet.address, 10n)
   const nft = await chain.deployNft(wallet.privateKeyHex)
+  await makeServiceUser(machine)
   writeKey(machine, wallet.privateKeyHex)
   const lease = (configDir = defaultConfigDir): HostLease =>
     JSON.parse(readFileSync(machine.path(`${configDir}/broker-allocation.json`), 'utf8'))

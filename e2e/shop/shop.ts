@@ -60,7 +60,6 @@ export type Shop = AsyncDisposable & {
 export const shopTimes = { pollMs: 1000, restartMs: 1000, graceDays: 1 } as const
 
 const program = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
-const engineProgram = program('services/engine/bin/blockhost-engine')
 const blockhostProgram = program('cli/blockhost/bin/blockhost')
 const etc = '/etc/blockhost'
 
@@ -80,7 +79,9 @@ export async function openShop(plan: ShopPlan): Promise<Shop> {
   )
   writeConfiguration(plan, contracts)
   const serverKey = await writeKeys(machine, minter)
-  const engine = supervise(machine, [...asBlockhost, engineProgram], shopTimes.restartMs)
+  await machine.exec('mkdir', [sourceInside])
+  await machine.exec('mount', ['--bind', program(''), sourceInside])
+  const engine = supervise(machine, engineCommand, shopTimes.restartMs)
   stack.defer(engine.stop)
   await engine.start()
   const owned = stack.move()
@@ -96,15 +97,18 @@ export async function openShop(plan: ShopPlan): Promise<Shop> {
   }
 }
 
-/** As its unit runs it; but it may read everything, as this tree may lie in a folder that is closed to others. */
-const asBlockhost = [
+/** Where the machine has this tree, too: the tree itself may lie in a folder that is closed to others. */
+const sourceInside = '/run/source'
+
+/** As its unit runs it. */
+const engineCommand = [
   'setpriv',
   '--reuid=blockhost',
   '--regid=blockhost',
   '--clear-groups',
-  '--bounding-set=-all,+dac_read_search',
-  '--inh-caps=-all,+dac_read_search',
-  '--ambient-caps=-all,+dac_read_search',
+  '--bounding-set=-all',
+  '--inh-caps=-all',
+  `${sourceInside}/services/engine/bin/blockhost-engine`,
 ] as const
 
 function writeConfiguration({ machine, rpcUrl, chainId, template }: ShopPlan, contracts: HostContracts): void {

@@ -101,13 +101,21 @@ function sweep(workFolder: string): void {
   }
 }
 
-/** Puts the state's folder where the services look for it, on a disk in place of the machine's memory, and makes their user. */
+/** Makes the Unix user of the host's services, unless there is one. `broker-client` gives its files to that group. */
+export async function makeServiceUser(machine: Machine): Promise<void> {
+  await machine.exec('sh', ['-euc', userScript])
+}
+
+const userScript = `getent passwd blockhost >/dev/null ||
+  useradd --system --home-dir /var/lib/blockhost --no-create-home --shell /usr/sbin/nologin blockhost`
+
+/** Puts the state's folder where the services look for it, on a disk in place of the machine's memory. */
 async function mountState(machine: Machine, folder: string, templates: string): Promise<void> {
+  await makeServiceUser(machine)
   await machine.exec('sh', ['-euc', mountScript, 'sh', folder, templates])
 }
 
 const mountScript = `
-getent passwd blockhost >/dev/null || useradd --system --home-dir /var/lib/blockhost --no-create-home --shell /usr/sbin/nologin blockhost
 mkdir -p /var/lib/blockhost
 mount --bind "$1" /var/lib/blockhost
 mkdir /var/lib/blockhost/templates
