@@ -46,18 +46,35 @@ export async function buy(shop: Shop, wallet: TestWallet, days: number): Promise
 }
 
 /** Waits until a purchase is in a state, and returns it as `blockhost status` shows it. */
-export async function reaches(shop: Shop, customer: Customer, state: string, withinMs = 300_000): Promise<ShopItem> {
-  let seen = 'nothing of it'
+export async function reaches(shop: Shop, customer: Customer, state: string): Promise<ShopItem> {
+  return (await allReach(shop, [customer], state))[0]!
+}
+
+/** Waits until all of the purchases are in a state: one look a second, however many they are. In the order given. */
+export async function allReach(
+  shop: Shop,
+  customers: readonly Customer[],
+  state: string,
+  withinMs = 300_000,
+): Promise<readonly ShopItem[]> {
   return await eventually(
-    `${customer.vm} to be ${state}`,
+    `${customers.map(({ vm }) => vm).join(', ')} to be ${state}`,
     async () => {
-      const item = (await shop.status()).find(({ id }) => BigInt(id) === customer.subscription)
-      seen = item === undefined ? seen : `${item.state}: ${item.words}`
-      if (item?.state === state) return item
-      throw new Error(seen)
+      const items = await itemsOf(shop, customers)
+      const others = items.filter(item => item?.state !== state)
+      if (others.length === 0) return items as readonly ShopItem[]
+      throw new Error(
+        others.map(item => (item === undefined ? 'unknown' : `${item.vm} ${item.state}: ${item.words}`)).join('; '),
+      )
     },
     { withinMs, everyMs: 1000 },
   )
+}
+
+/** Returns the purchases as `blockhost status` shows them; `undefined` where it does not know one. */
+export async function itemsOf(shop: Shop, customers: readonly Customer[]): Promise<readonly (ShopItem | undefined)[]> {
+  const items = await shop.status()
+  return customers.map(({ subscription }) => items.find(({ id }) => BigInt(id) === subscription))
 }
 
 /** Reads the token on chain and opens it with the wallet's signature and the shipped `pam_web3_tool`. */

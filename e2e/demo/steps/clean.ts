@@ -1,6 +1,6 @@
 import { expectSameKernel } from '../broker.ts'
 import type { ShopDemo } from '../context.ts'
-import { reaches } from '../customer.ts'
+import { allReach } from '../customer.ts'
 import { eventually, expect } from '../expect.ts'
 import { walletKeyFile } from '../host.ts'
 import { hostFacts } from '../host-facts.ts'
@@ -11,7 +11,7 @@ export async function clean(demo: ShopDemo): Promise<string> {
   const startedAt = performance.now()
   for (const { subscription } of customers.slice(1)) await shop.contracts.cancel(subscription)
   story.tell('host-a', `cancels the other ${customers.length - 1} subscriptions`)
-  await Promise.all(customers.map(customer => reaches(shop, customer, 'ended')))
+  await allReach(shop, customers, 'ended')
   await eventually('nothing of a VM to be left on host A', async () => {
     const now = await hostFacts(shop)
     const left = now.filter(line => !emptyHost.includes(line))

@@ -1,5 +1,5 @@
 import type { ShopDemo } from '../context.ts'
-import { buy, expectIn, makeWallets, reaches, readAccess } from '../customer.ts'
+import { allReach, buy, expectIn, makeWallets, readAccess } from '../customer.ts'
 import { expect } from '../expect.ts'
 
 const count = 3
@@ -14,7 +14,7 @@ export async function parallel(demo: ShopDemo): Promise<string> {
   const bought = await Promise.all(wallets.map(wallet => buy(shop, wallet, days)))
   customers.push(...bought)
   story.tell('buyers', `${count} of them pay at once: ${bought.map(({ vm }) => vm).join(', ')} boot side by side`)
-  const items = await Promise.all(bought.map(customer => reaches(shop, customer, 'live')))
+  const items = await allReach(shop, bought, 'live')
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(1)
   expect(new Set(items.map(({ token }) => token)).size === count, `${count} different tokens`, items)
   story.tell('host-a', `runs all ${count} after ${seconds} s`)
