@@ -45,7 +45,7 @@ export const payment: BenchGroup = {
 }
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const rounds = 3
+const rounds = 2
 const parallelCount = 20
 
 // --- one at a time ------------------------------------------------------------------------------------------------------
@@ -65,17 +65,17 @@ async function measureSingle(shop: Shop, agentLines: string[], { note }: BenchCo
     await reaches(shop, customer, 'ended')
   }
   runs.sort((a, b) => a.asked - a.mined - (b.asked - b.mined))
-  const middle = runs[Math.floor(runs.length / 2)]!
+  const slower = runs.at(-1)!
   const part = (from: keyof Moments, to: keyof Moments): Figure => ({
-    value: round((middle[to] - middle[from]) / 1000),
+    value: round((slower[to] - slower[from]) / 1000),
     unit: 's',
   })
-  const ask = round((middle.asked - middle.bound) / 1000)
+  const ask = round((slower.asked - slower.bound) / 1000)
   return {
     'vm.paymentToSshSeconds': {
       ...part('mined', 'asked'),
       limit: 25,
-      comparedWith: `median of ${rounds}, software emulation; after the parts below SSH asks within ${ask} s`,
+      comparedWith: `the slower of ${rounds}, software emulation; after the parts below SSH asks within ${ask} s`,
     },
     'vm.paymentToSshSeconds.chain': { ...part('mined', 'begun'), comparedWith: 'the engine looks each second' },
     'vm.paymentToSshSeconds.disk': {

@@ -179,10 +179,13 @@ async function stop({ agent, config }: Host, name: string): Promise<void> {
 
 const pressSeconds = 5
 
+/** Each look starts two programs, which beside several booting guests is worth counting. */
+const readyPollMs = 1000
+
 async function untilReady(host: Host, name: string, signal?: AbortSignal): Promise<void> {
   const { clock, config } = host
   const timeoutMs = config.readyTimeoutMs ?? 180_000
-  for (const deadline = clock.monotonic() + timeoutMs; ; await clock.sleep(500, signal)) {
+  for (const deadline = clock.monotonic() + timeoutMs; ; await clock.sleep(readyPollMs, signal)) {
     if (signal?.aborted === true) throw interrupted(name)
     if (await isReady(host, name)) return
     if (clock.monotonic() >= deadline) throw notReady(name, timeoutMs)
