@@ -21,6 +21,8 @@ export type BenchContext = {
 export type BenchGroup = {
   /** Every key that {@link BenchGroup.run} returns, in the order of the table. */
   readonly keys: readonly string[]
+  /** Takes many minutes, so that it is measured only when its key is named; what was measured earlier stays. Default: no. */
+  readonly isLong?: boolean
   run(context: BenchContext): Promise<Record<string, Figure>>
 }
 
