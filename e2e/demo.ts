@@ -70,7 +70,7 @@ async function firstStep(stage: Stage): Promise<Demo | undefined> {
 }
 
 /** How long an interrupted step may take to notice. What it started ends with this process in any case. */
-const unwindMs = 15_000
+const unwindMs = 5_000
 
 async function main(): Promise<number> {
   const flag = { type: 'boolean', default: false } as const

@@ -1,3 +1,4 @@
+import { messageOf } from '@blockhost/kit/errors.ts'
 import type { Machine, MachineProcess } from '@blockhost/testkit/machine.ts'
 
 /** A daemon that is started again when it dies. */
@@ -36,7 +37,8 @@ export function supervise(machine: Machine, argv: readonly [string, ...string[]]
       running = undefined
       if (stopping || status === 0 || status === 78) return
       await new Promise(resolve => setTimeout(resolve, restartMs))
-      if (!stopping) await start()
+      // Its machine may be gone by now.
+      if (!stopping) await start().catch(error => lines.push(`it could not be started again: ${messageOf(error)}`))
     })
   }
   return {

@@ -58,15 +58,18 @@ export async function startVmHost(machine: Machine, options: VmHostOptions): Pro
   const folder = mkdtempSync(join(options.workFolder, `vm-host-${process.pid}-`))
   const processes: MachineProcess[] = []
   const lastLines = () => processes.flatMap(process => process.lastLines().slice(-15)).join('\n')
+  const clear = () => rmSync(folder, { recursive: true, force: true })
   const stop = async () => {
     await endVms(machine)
-    for (const process of processes.toReversed()) {
-      await process.kill('SIGTERM')
-      await process.ended
+    for (const daemon of processes.toReversed()) {
+      await daemon.kill('SIGTERM')
+      await daemon.ended
     }
     await machine.exec('umount', ['--recursive', '/var/lib/blockhost']).catch(() => undefined)
-    rmSync(folder, { recursive: true, force: true })
+    process.removeListener('exit', clear)
+    clear()
   }
+  process.once('exit', clear) // an interrupted run ends without disposing; its VMs end with their machine
   try {
     await mountState(machine, folder, options.templates)
     writeSettings(machine, options)
